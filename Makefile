@@ -1,0 +1,132 @@
+# Copyright (C) the refund-notify authors
+#
+#   make            build/ngx_http_refund_notify_module.so, for the nginx found
+#   make install    into that nginx' directory of modules
+#   make demo       see it work (STORE=redis: with a Redis of its own)
+#   make test       prove all of it, in about ten minutes
+#   make clean
+#
+# Each installs what it lacks on Debian.  NGINX_SRC=directory builds for an
+# nginx source tree, CC=compiler with another compiler.
+
+SHELL = /bin/bash
+export PATH := $(PATH):/usr/sbin:/sbin
+
+BUILD ?= build
+FUZZ_SECONDS ?= 60
+export NGINX_SRC STORE FUZZ_SECONDS
+
+NAME = ngx_http_refund_notify_module.so
+MODULE = $(BUILD)/$(NAME)
+SANITIZE = -fsanitize=address,undefined -fno-omit-frame-pointer
+
+# where nginx looks for what make install puts there
+
+MODULES_DIR ?= $(shell nginx -V 2>&1 | tr ' ' '\n' \
+                   | sed -n 's/^--modules-path=//p')
+CONF_DIR ?= $(dir $(shell nginx -V 2>&1 | tr ' ' '\n' \
+                      | sed -n 's/^--conf-path=//p'))conf
+SUDO = $(if $(DESTDIR)$(filter 0,$(shell id -u)),,sudo)
+
+# the build runs in parallel; what is asked for here, in the order it is asked
+
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+MAKEFLAGS += --no-print-directory
+
+ifneq ($(word 2,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
+
+.DEFAULT_GOAL = all
+.PHONY: all install demo clean FORCE
+.PHONY: build-clang build-asan build-nginx-source
+.PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
+
+
+all: $(MODULE)
+
+$(MODULE): $(BUILD)/gcc/$(NAME)
+	@cp $< $@
+	@echo "built $@"
+
+$(BUILD)/gcc/$(NAME): FORCE
+	@tools/install-dependencies.sh build
+	+@tools/build-module.sh $(@D) $(CC)
+
+build-clang:
+	@tools/install-dependencies.sh build test
+	+@tools/build-module.sh $(BUILD)/clang clang
+
+# nginx is the one installed; only the module is built with the sanitizers
+
+build-asan:
+	+@tools/build-module.sh $(BUILD)/asan gcc "$(SANITIZE)" "$(SANITIZE)"
+
+# the nginx that Debian has, from its source
+
+build-nginx-source:
+	@tools/fetch-nginx-source.sh $(BUILD)/nginx
+	+@NGINX_SRC=$(BUILD)/nginx tools/build-module.sh $(BUILD)/nginx-source
+
+
+install: all
+	$(SUDO) install -d $(DESTDIR)$(MODULES_DIR) $(DESTDIR)$(CONF_DIR)
+	$(SUDO) install -m 644 $(MODULE) $(DESTDIR)$(MODULES_DIR)
+	$(SUDO) install -m 644 conf/refund_*.conf conf/wechatpay_*.conf \
+	    $(DESTDIR)$(CONF_DIR)
+	@echo "load it in nginx.conf: load_module $(MODULES_DIR)/$(NAME);"
+
+
+demo:
+	@tools/install-dependencies.sh build demo
+	@$(MAKE) all
+	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) tools/demo.pl
+
+
+# The suite on the plain module comes last, so that its summary is what is seen.
+
+heading = @printf '\n== %s\n\n'
+prove = prove -It/lib -j2
+
+test:
+	$(heading) "what the tests need"
+	@tools/install-dependencies.sh build test
+	$(heading) "the module, built with gcc, with clang, under the sanitizers"
+	@$(MAKE) all build-clang build-asan
+	$(heading) "the module, built against nginx' source"
+	@$(MAKE) build-nginx-source test-nginx-source
+	$(heading) "the protocol's units, plain and under the sanitizers"
+	@$(MAKE) unit unit-asan
+	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
+	@$(MAKE) fuzz
+	$(heading) "notifies under valgrind"
+	@$(MAKE) test-valgrind
+	$(heading) "the suite under the sanitizers"
+	@$(MAKE) test-sanitize
+	$(heading) "the suite"
+	@$(MAKE) test-plain
+
+test-plain:
+	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) $(prove) t
+
+test-sanitize:
+	@REFUND_NOTIFY_SANITIZE=1 \
+	 REFUND_NOTIFY_MODULE=$(abspath $(BUILD)/asan/$(NAME)) $(prove) t
+
+test-valgrind:
+	@REFUND_NOTIFY_VALGRIND=1 \
+	 REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) $(prove) t/10-answers.t
+
+test-nginx-source:
+	@REFUND_NOTIFY_MODULE=$(abspath $(BUILD)/nginx-source/$(NAME)) \
+	 $(prove) t/10-answers.t
+
+
+clean:
+	rm -rf $(BUILD)
+
+
+-include t/unit/unit.mk t/fuzz/fuzz.mk

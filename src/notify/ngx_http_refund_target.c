@@ -1,0 +1,615 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_refund_log.h"
+#include "ngx_http_refund_target.h"
+#include "ngx_http_refund_webhook.h"
+
+
+/* commits that failed and are repeated: how many a worker keeps, how long */
+#define NGX_HTTP_REFUND_COMMITS_MAX       4096
+#define NGX_HTTP_REFUND_COMMIT_TIME       60000
+#define NGX_HTTP_REFUND_COMMIT_TIME_EXIT  10000
+#define NGX_HTTP_REFUND_COMMIT_DELAY      100
+#define NGX_HTTP_REFUND_COMMIT_DELAY_MAX  3000
+
+/* a renewal that failed is tried again after this, at the latest */
+#define NGX_HTTP_REFUND_RENEW_DELAY       500
+
+
+static ngx_int_t ngx_http_refund_target_claimed(
+    ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_claim_handler(
+    ngx_http_refund_store_op_t *op);
+static ngx_int_t ngx_http_refund_target_headers(
+    ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_header(ngx_http_refund_target_t *target,
+    const char *key, const char *lowcase_key, ngx_str_t *value);
+static void ngx_http_refund_target_delivered(
+    ngx_http_refund_delivery_t *delivery);
+static void ngx_http_refund_target_renew(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_renewed(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_renew_handler(
+    ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_target_release(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_released(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_release_handler(
+    ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_target_commit(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_committed(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_commit_handler(
+    ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_target_timer_handler(ngx_event_t *ev);
+static void ngx_http_refund_target_ask(ngx_http_refund_target_t *target,
+    ngx_http_refund_store_handler_pt handler);
+static void ngx_http_refund_target_told(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_known(ngx_http_refund_target_t *target,
+    wechatpay_result_e result, const char *reason);
+static void ngx_http_refund_target_settle(ngx_http_refund_target_t *target);
+static void ngx_http_refund_target_end(ngx_http_refund_target_t *target);
+
+
+/* of this worker, waiting for their next try */
+static ngx_uint_t  ngx_http_refund_commits;
+
+
+ngx_int_t
+ngx_http_refund_target_claim(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_event_t  *event;
+
+    event = target->event;
+    event->references++;
+
+    target->state = NGX_HTTP_REFUND_TARGET_CLAIM;
+
+    target->op.store = event->conf->store;
+    target->op.lease = event->conf->lease;
+    target->op.retain = event->conf->retain;
+    target->op.data = target;
+
+    target->timer.handler = ngx_http_refund_target_timer_handler;
+    target->timer.data = target;
+    target->timer.log = ngx_cycle->log;
+
+    ngx_http_refund_target_ask(target, ngx_http_refund_target_claim_handler);
+
+    if (ngx_http_refund_store_claim(&target->op) == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_refund_target_claimed(target);
+}
+
+
+static void
+ngx_http_refund_target_claim_handler(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_target_t  *target;
+
+    target = op->data;
+
+    if (ngx_http_refund_target_claimed(target) == NGX_OK) {
+        ngx_http_refund_target_deliver(target);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_refund_target_claimed(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_target_told(target);
+
+    switch (target->op.result) {
+
+    case NGX_HTTP_REFUND_STORE_OK:
+        target->claimed = 1;
+        target->leased = 1;
+        target->attempt = target->op.attempt;
+        return NGX_OK;
+
+    case NGX_HTTP_REFUND_STORE_DONE:
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_DUPLICATE, NULL);
+        break;
+
+    case NGX_HTTP_REFUND_STORE_IN_FLIGHT:
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_IN_FLIGHT,
+                                     "another delivery of it is under way");
+        break;
+
+    default: /* NGX_HTTP_REFUND_STORE_ERROR */
+
+        if (target->event->conf->pass) {
+            ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                    ngx_http_refund_log_limit("delivered without a claim"),
+                    "refund notify %V is delivered to \"%V\" without a claim, "
+                    "repeats are not kept off: store \"%V\": %s",
+                    &target->event->id, &target->conf->name,
+                    &target->op.store->name, target->op.reason);
+
+            target->claimed = 1;
+            return NGX_OK;
+        }
+
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_STORE_ERROR,
+                                     target->op.reason);
+    }
+
+    ngx_http_refund_target_settle(target);
+    ngx_http_refund_target_end(target);
+
+    return NGX_DONE;
+}
+
+
+void
+ngx_http_refund_target_deliver(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_event_t     *event;
+    ngx_http_refund_delivery_t  *delivery;
+
+    event = target->event;
+
+    if (event->json.len == 0
+        || ngx_http_refund_target_headers(target) != NGX_OK)
+    {
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_STORE_ERROR,
+                                     "out of memory");
+        ngx_http_refund_target_release(target);
+        return;
+    }
+
+    target->state = NGX_HTTP_REFUND_TARGET_DELIVER;
+
+    delivery = &target->delivery;
+
+    delivery->origin = &event->origin;
+    delivery->uri = target->uri;
+    delivery->args = target->args;
+    delivery->headers = target->headers;
+    delivery->body = event->json;
+    delivery->timeout = event->conf->delivery_timeout;
+    delivery->ack = event->conf->ack;
+    delivery->handler = ngx_http_refund_target_delivered;
+    delivery->data = target;
+
+    /* its handler is an event of its own, even when it ends at once */
+
+    if (ngx_http_refund_delivery_start(delivery) != NGX_OK) {
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
+                                     delivery->reason);
+        ngx_http_refund_target_release(target);
+        return;
+    }
+
+    if (target->leased) {
+        ngx_add_timer(&target->timer, event->conf->lease / 3);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_refund_target_headers(ngx_http_refund_target_t *target)
+{
+    u_char                   *p;
+    ngx_str_t                 timestamp, attempt, signature;
+    ngx_http_refund_event_t  *event;
+
+    event = target->event;
+    target->delivery.nheaders = 0;
+
+    p = ngx_pnalloc(event->pool, NGX_TIME_T_LEN + NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    timestamp.data = p;
+    p = ngx_sprintf(p, "%T", ngx_time());
+    timestamp.len = p - timestamp.data;
+
+    ngx_http_refund_target_header(target, "webhook-id", "webhook-id",
+                                  &event->id);
+    ngx_http_refund_target_header(target, "webhook-timestamp",
+                                  "webhook-timestamp", &timestamp);
+
+    if (event->conf->signing_keys) {
+        if (ngx_http_refund_webhook_sign(event->conf->signing_keys, &event->id,
+                                         &timestamp, &event->json, event->pool,
+                                         &signature)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ngx_http_refund_target_header(target, "webhook-signature",
+                                      "webhook-signature", &signature);
+    }
+
+    if (target->attempt) {
+        attempt.data = p;
+        attempt.len = ngx_sprintf(p, "%ui", target->attempt) - p;
+
+        ngx_http_refund_target_header(target, "Refund-Attempt",
+                                      "refund-attempt", &attempt);
+    }
+
+    if (event->traceparent.len) {
+        ngx_http_refund_target_header(target, "traceparent", "traceparent",
+                                      &event->traceparent);
+    }
+
+    if (event->tracestate.len) {
+        ngx_http_refund_target_header(target, "tracestate", "tracestate",
+                                      &event->tracestate);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_refund_target_header(ngx_http_refund_target_t *target,
+    const char *key, const char *lowcase_key, ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = &target->headers[target->delivery.nheaders++];
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->key.len = ngx_strlen(key);
+    h->key.data = (u_char *) key;
+    h->lowcase_key = (u_char *) lowcase_key;
+    h->hash = ngx_hash_key(h->lowcase_key, h->key.len);
+    h->value = *value;
+}
+
+
+static void
+ngx_http_refund_target_delivered(ngx_http_refund_delivery_t *delivery)
+{
+    ngx_http_refund_target_t  *target;
+
+    target = delivery->data;
+
+    if (target->timer.timer_set) {
+        ngx_del_timer(&target->timer);
+    }
+
+    target->upstream_time = delivery->time;
+    target->sent = 1;
+
+    switch (delivery->outcome) {
+
+    case NGX_HTTP_REFUND_DELIVERY_ACCEPTED:
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_DELIVERED, NULL);
+        ngx_http_refund_target_commit(target);
+        break;
+
+    case NGX_HTTP_REFUND_DELIVERY_REFUSED:
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
+                                     delivery->reason);
+        ngx_http_refund_target_release(target);
+        break;
+
+    default: /* NGX_HTTP_REFUND_DELIVERY_UNKNOWN */
+
+        /*
+         * It may have been accepted, or may still be worked on: the lease runs
+         * out by itself, and nobody is called twice at once.
+         */
+
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
+                                     delivery->reason);
+        ngx_http_refund_target_settle(target);
+        ngx_http_refund_target_end(target);
+    }
+}
+
+
+static void
+ngx_http_refund_target_renew(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_store_op_t  *op;
+
+    op = &target->renew;
+
+    op->store = target->op.store;
+    op->key = target->op.key;
+    op->lease = target->op.lease;
+    op->retain = target->op.retain;
+    op->attempt = target->op.attempt;
+    op->handler = ngx_http_refund_target_renew_handler;
+    op->data = target;
+
+    ngx_memcpy(op->owner, target->op.owner, NGX_HTTP_REFUND_STORE_OWNER_LEN);
+
+    target->renewing = 1;
+
+    if (ngx_http_refund_store_renew(op) == NGX_OK) {
+        ngx_http_refund_target_renewed(target);
+    }
+}
+
+
+static void
+ngx_http_refund_target_renew_handler(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_target_renewed(op->data);
+}
+
+
+static void
+ngx_http_refund_target_renewed(ngx_http_refund_target_t *target)
+{
+    ngx_msec_t                lease;
+    ngx_http_refund_event_t  *event;
+
+    event = target->event;
+    target->renewing = 0;
+
+    if (target->state == NGX_HTTP_REFUND_TARGET_END) {
+        ngx_http_refund_event_release(event);
+        return;
+    }
+
+    if (target->state != NGX_HTTP_REFUND_TARGET_DELIVER) {
+        return;
+    }
+
+    lease = event->conf->lease;
+
+    switch (target->renew.result) {
+
+    case NGX_HTTP_REFUND_STORE_OK:
+        ngx_add_timer(&target->timer, lease / 3);
+        break;
+
+    case NGX_HTTP_REFUND_STORE_LOST:
+
+        /* it cannot be called back; its acceptance will count all the same */
+
+        target->leased = 0;
+
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                ngx_http_refund_log_limit("lease lost"),
+                "refund notify %V: the lease of its delivery to \"%V\" was "
+                "lost, it may be delivered twice at once",
+                &event->id, &target->conf->name);
+        break;
+
+    default: /* NGX_HTTP_REFUND_STORE_ERROR */
+        ngx_add_timer(&target->timer,
+                      ngx_min(lease / 6, NGX_HTTP_REFUND_RENEW_DELAY));
+    }
+}
+
+
+static void
+ngx_http_refund_target_release(ngx_http_refund_target_t *target)
+{
+    target->state = NGX_HTTP_REFUND_TARGET_RELEASE;
+
+    if (!target->leased) {
+        ngx_http_refund_target_settle(target);
+        ngx_http_refund_target_end(target);
+        return;
+    }
+
+    ngx_http_refund_target_ask(target, ngx_http_refund_target_release_handler);
+
+    if (ngx_http_refund_store_release(&target->op) == NGX_OK) {
+        ngx_http_refund_target_released(target);
+    }
+}
+
+
+static void
+ngx_http_refund_target_release_handler(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_target_released(op->data);
+}
+
+
+static void
+ngx_http_refund_target_released(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_target_told(target);
+
+    /* after an error the lease runs out: the next delivery is only later */
+
+    ngx_http_refund_target_settle(target);
+    ngx_http_refund_target_end(target);
+}
+
+
+static void
+ngx_http_refund_target_commit(ngx_http_refund_target_t *target)
+{
+    if (target->state != NGX_HTTP_REFUND_TARGET_COMMIT) {
+        target->state = NGX_HTTP_REFUND_TARGET_COMMIT;
+        target->accepted = ngx_current_msec;
+    }
+
+    target->tries++;
+
+    ngx_http_refund_target_ask(target, ngx_http_refund_target_commit_handler);
+
+    if (ngx_http_refund_store_commit(&target->op) == NGX_OK) {
+        ngx_http_refund_target_committed(target);
+    }
+}
+
+
+static void
+ngx_http_refund_target_commit_handler(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_target_committed(op->data);
+}
+
+
+/*
+ * The business app has accepted, so the answer is SUCCESS whatever the store
+ * says; but as long as the store does not know, another nginx, or this one
+ * after a restart, would deliver the event again.
+ */
+
+static void
+ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
+{
+    ngx_msec_t                delay, elapsed;
+    const char               *reason;
+    ngx_http_refund_event_t  *event;
+
+    event = target->event;
+
+    ngx_http_refund_target_told(target);
+
+    if (target->op.result == NGX_HTTP_REFUND_STORE_OK) {
+        ngx_http_refund_target_settle(target);
+        ngx_http_refund_target_end(target);
+        return;
+    }
+
+    reason = target->op.reason;
+    elapsed = ngx_current_msec - target->accepted;
+
+    if (elapsed >= (ngx_exiting ? NGX_HTTP_REFUND_COMMIT_TIME_EXIT
+                                : NGX_HTTP_REFUND_COMMIT_TIME)
+        || ngx_http_refund_commits >= NGX_HTTP_REFUND_COMMITS_MAX)
+    {
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                ngx_http_refund_log_limit("commit given up"),
+                "refund notify %V: \"%V\" accepted it, but store \"%V\" could "
+                "not be told: %s; a repeat may be delivered again",
+                &event->id, &target->conf->name, &target->op.store->name,
+                reason);
+
+        ngx_http_refund_target_settle(target);
+        ngx_http_refund_target_end(target);
+        return;
+    }
+
+    ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+            ngx_http_refund_log_limit("commit failed"),
+            "refund notify %V: \"%V\" accepted it, store \"%V\" could not be "
+            "told yet: %s; trying again", &event->id, &target->conf->name,
+            &target->op.store->name, reason);
+
+    delay = NGX_HTTP_REFUND_COMMIT_DELAY << ngx_min(target->tries - 1, 8);
+    delay = ngx_min(delay, NGX_HTTP_REFUND_COMMIT_DELAY_MAX);
+    delay += (ngx_msec_t) ngx_random() % (delay / 4 + 1);
+
+    ngx_http_refund_commits++;
+
+    ngx_add_timer(&target->timer, delay);
+
+    ngx_http_refund_target_settle(target);
+}
+
+
+static void
+ngx_http_refund_target_timer_handler(ngx_event_t *ev)
+{
+    ngx_http_refund_target_t  *target;
+
+    target = ev->data;
+
+    if (target->state == NGX_HTTP_REFUND_TARGET_DELIVER) {
+        ngx_http_refund_target_renew(target);
+        return;
+    }
+
+    /* NGX_HTTP_REFUND_TARGET_COMMIT */
+
+    ngx_http_refund_commits--;
+
+    ngx_http_refund_target_commit(target);
+}
+
+
+static void
+ngx_http_refund_target_ask(ngx_http_refund_target_t *target,
+    ngx_http_refund_store_handler_pt handler)
+{
+    target->op.handler = handler;
+    target->started = ngx_current_msec;
+}
+
+
+static void
+ngx_http_refund_target_told(ngx_http_refund_target_t *target)
+{
+    if (!target->settled) {
+        target->store_time += ngx_current_msec - target->started;
+        target->asked = 1;
+    }
+}
+
+
+static void
+ngx_http_refund_target_known(ngx_http_refund_target_t *target,
+    wechatpay_result_e result, const char *reason)
+{
+    target->result = result;
+    target->reason = reason;
+    target->known = 1;
+}
+
+
+static void
+ngx_http_refund_target_settle(ngx_http_refund_target_t *target)
+{
+    ngx_http_refund_event_t  *event;
+
+    if (target->settled) {
+        return;
+    }
+
+    target->settled = 1;
+
+    event = target->event;
+
+    if (event->wake) {
+        event->wake(event);
+        return;
+    }
+
+    if (!event->late) {
+        return;
+    }
+
+    if (target->reason) {
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                ngx_http_refund_log_limit(target->reason),
+                "refund notify %V, already answered, was not delivered to "
+                "\"%V\": %s, status %ui, attempt %ui", &event->id,
+                &target->conf->name, target->reason, target->delivery.status,
+                target->attempt);
+        return;
+    }
+
+    ngx_http_refund_log_limited(NGX_LOG_INFO, ngx_cycle->log,
+            ngx_http_refund_log_limit("accepted late"),
+            "refund notify %V, already answered, was accepted by \"%V\", "
+            "attempt %ui", &event->id, &target->conf->name, target->attempt);
+}
+
+
+/* The target is done with; target and event may be gone on return. */
+
+static void
+ngx_http_refund_target_end(ngx_http_refund_target_t *target)
+{
+    target->state = NGX_HTTP_REFUND_TARGET_END;
+
+    if (!target->renewing) {
+        ngx_http_refund_event_release(target->event);
+    }
+}

@@ -1,0 +1,1088 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+#include "ngx_http_refund_log.h"
+#include "ngx_refund_redis_adapter.h"
+#include "ngx_refund_redis_connection.h"
+#include "ngx_refund_redis_error.h"
+
+
+/* milliseconds between the starts of two attempts to connect */
+
+#define NGX_REFUND_REDIS_DELAY_MIN      50
+#define NGX_REFUND_REDIS_DELAY_MAX      1000
+
+/* after a refused password: for requests, and in the background */
+
+#define NGX_REFUND_REDIS_REFUSED_MIN    1000
+#define NGX_REFUND_REDIS_REFUSED_DELAY  5000
+
+
+typedef enum {
+    NGX_REFUND_REDIS_DISCONNECTED = 0,
+    NGX_REFUND_REDIS_CONNECTING,
+    NGX_REFUND_REDIS_HANDSHAKE,
+    NGX_REFUND_REDIS_READY
+} ngx_refund_redis_state_e;
+
+
+typedef struct {
+    ngx_queue_t                      queue;     /* waiting, sent, or ended */
+    ngx_refund_redis_connection_t   *connection;
+    ngx_msec_t                       deadline;
+    ngx_refund_redis_handler_pt      handler;
+    void                            *data;
+    const char                      *error;
+    ngx_uint_t                       n;
+    ngx_uint_t                       answered;
+    redisReply                      *replies[NGX_REFUND_REDIS_COMMANDS_MAX];
+    size_t                           len[NGX_REFUND_REDIS_COMMANDS_MAX];
+    size_t                           size;
+    u_char                           bytes[1];
+} ngx_refund_redis_request_t;
+
+
+struct ngx_refund_redis_connection_s {
+    ngx_refund_redis_adapter_t       adapter;
+    ngx_refund_redis_server_t       *server;
+    ngx_refund_redis_state_e         state;
+
+    /* oldest first: the timeout is the same for all */
+    ngx_queue_t                      waiting;   /* for a connection */
+    ngx_queue_t                      sent;
+    ngx_queue_t                      ended;     /* whose handler is to run */
+    ngx_uint_t                       pending;   /* in all three */
+
+    ngx_event_t                      posted;    /* runs the handlers */
+    ngx_event_t                      timer;     /* of the oldest request */
+    ngx_event_t                      retry;     /* the next attempt */
+
+    ngx_msec_t                       attempt;   /* its deadline */
+    ngx_msec_t                       not_before;    /* the next attempt */
+    ngx_uint_t                       failures;  /* since the last success */
+
+    const char                      *reason;    /* why it is being dropped */
+    const char                      *drop;      /* to be dropped when posted */
+    const char                      *last;      /* why it went down last */
+    u_char                           detail[128];
+
+    ngx_http_refund_log_limit_t      log_down;
+    ngx_http_refund_log_limit_t      log_up;
+
+    unsigned                         down:1;
+    unsigned                         lost:1;
+    unsigned                         refused:1;
+    unsigned                         closed:1;
+};
+
+
+static ngx_refund_redis_request_t *ngx_refund_redis_request(
+    ngx_refund_redis_connection_t *rc,
+    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
+    ngx_refund_redis_handler_pt handler, void *data);
+static void ngx_refund_redis_request_write(ngx_refund_redis_request_t *request);
+static void ngx_refund_redis_request_end(ngx_refund_redis_request_t *request,
+    const char *error);
+static void ngx_refund_redis_request_free(ngx_refund_redis_request_t *request);
+static void ngx_refund_redis_reply_handler(redisAsyncContext *context,
+    void *reply, void *data);
+
+static void ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_connect_handler(const redisAsyncContext *context,
+    int status);
+static void ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_handshake_handler(void *data,
+    redisReply **replies, const char *error);
+static const char *ngx_refund_redis_handshake_error(
+    ngx_refund_redis_connection_t *rc, redisReply **replies);
+
+static void ngx_refund_redis_detached(ngx_refund_redis_adapter_t *adapter);
+static void ngx_refund_redis_interrupted(ngx_refund_redis_adapter_t *adapter,
+    ngx_uint_t shutdown);
+static void ngx_refund_redis_find_reason(ngx_refund_redis_connection_t *rc,
+    const redisAsyncContext *context);
+static void ngx_refund_redis_free_context(ngx_refund_redis_connection_t *rc,
+    const char *reason);
+static void ngx_refund_redis_lost(ngx_refund_redis_connection_t *rc);
+
+static void ngx_refund_redis_posted_handler(ngx_event_t *ev);
+static void ngx_refund_redis_timer_handler(ngx_event_t *ev);
+static void ngx_refund_redis_retry_handler(ngx_event_t *ev);
+static void ngx_refund_redis_watch(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_schedule(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_up(ngx_refund_redis_connection_t *rc);
+static ngx_uint_t ngx_refund_redis_reached(ngx_msec_t time);
+
+
+ngx_refund_redis_connection_t *
+ngx_refund_redis_open(ngx_refund_redis_server_t *server)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = ngx_calloc(sizeof(ngx_refund_redis_connection_t), ngx_cycle->log);
+    if (rc == NULL) {
+        return NULL;
+    }
+
+    rc->server = server;
+    rc->adapter.data = rc;
+    rc->adapter.detached = ngx_refund_redis_detached;
+    rc->adapter.interrupted = ngx_refund_redis_interrupted;
+
+    ngx_queue_init(&rc->waiting);
+    ngx_queue_init(&rc->sent);
+    ngx_queue_init(&rc->ended);
+
+    rc->posted.handler = ngx_refund_redis_posted_handler;
+    rc->posted.data = rc;
+    rc->posted.log = ngx_cycle->log;
+
+    /* while a request is pending, the worker must not exit: see watch() */
+
+    rc->timer.handler = ngx_refund_redis_timer_handler;
+    rc->timer.data = rc;
+    rc->timer.log = ngx_cycle->log;
+    rc->timer.cancelable = 1;
+
+    rc->retry.handler = ngx_refund_redis_retry_handler;
+    rc->retry.data = rc;
+    rc->retry.log = ngx_cycle->log;
+    rc->retry.cancelable = 1;
+
+    rc->last = "Redis was not connected to yet";
+
+    /* from the event loop: ngx_current_msec may be old in a new process */
+
+    rc->not_before = ngx_current_msec;
+    ngx_add_timer(&rc->retry, 1);
+
+    return rc;
+}
+
+
+void
+ngx_refund_redis_close(ngx_refund_redis_connection_t *rc)
+{
+    ngx_queue_t                 *q;
+    ngx_refund_redis_request_t  *request;
+
+    rc->closed = 1;
+
+    ngx_refund_redis_free_context(rc, "the worker exits");
+
+    while (!ngx_queue_empty(&rc->waiting)) {
+        q = ngx_queue_head(&rc->waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+        ngx_refund_redis_request_end(request, "the worker exits");
+    }
+
+    ngx_refund_redis_posted_handler(&rc->posted);
+
+    if (rc->posted.posted) {
+        ngx_delete_posted_event(&rc->posted);
+    }
+
+    if (rc->timer.timer_set) {
+        ngx_del_timer(&rc->timer);
+    }
+
+    if (rc->retry.timer_set) {
+        ngx_del_timer(&rc->retry);
+    }
+
+    ngx_free(rc);
+}
+
+
+const char *
+ngx_refund_redis_send(ngx_refund_redis_connection_t *rc,
+    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
+    ngx_refund_redis_handler_pt handler, void *data)
+{
+    ngx_uint_t                   wait;
+    ngx_refund_redis_request_t  *request;
+
+    if (rc->closed) {
+        return "the worker exits";
+    }
+
+    if (rc->pending >= NGX_REFUND_REDIS_PENDING_MAX) {
+        return "too many requests to Redis are pending";
+    }
+
+    wait = 0;
+
+    if (rc->state == NGX_REFUND_REDIS_DISCONNECTED) {
+        wait = !ngx_refund_redis_reached(rc->not_before);
+
+        if (wait
+            && ngx_refund_redis_reached(rc->not_before - rc->server->timeout))
+        {
+            /* the next attempt comes in time */
+
+        } else if (wait) {
+            return rc->last;
+        }
+    }
+
+    request = ngx_refund_redis_request(rc, commands, n, handler, data);
+    if (request == NULL) {
+        return "out of memory";
+    }
+
+    if (rc->state == NGX_REFUND_REDIS_READY) {
+        ngx_refund_redis_request_write(request);
+
+    } else {
+        ngx_queue_insert_tail(&rc->waiting, &request->queue);
+
+        if (rc->state == NGX_REFUND_REDIS_DISCONNECTED) {
+
+            if (wait) {
+                ngx_refund_redis_schedule(rc);
+
+            } else {
+                ngx_refund_redis_connect(rc);
+            }
+        }
+    }
+
+    ngx_refund_redis_watch(rc);
+
+    return NULL;
+}
+
+
+void
+ngx_refund_redis_drop(ngx_refund_redis_connection_t *rc, const char *reason)
+{
+    ngx_queue_t                 *q;
+    ngx_refund_redis_request_t  *request;
+
+    /* replies read after a wrong one may be other requests' */
+
+    for (q = ngx_queue_head(&rc->ended);
+         q != ngx_queue_sentinel(&rc->ended);
+         q = ngx_queue_next(q))
+    {
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        if (request->error == NULL) {
+            request->error = reason;
+        }
+    }
+
+    ngx_refund_redis_free_context(rc, reason);
+}
+
+
+/* A request with its commands in RESP: arrays of bulk strings. */
+
+static ngx_refund_redis_request_t *
+ngx_refund_redis_request(ngx_refund_redis_connection_t *rc,
+    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
+    ngx_refund_redis_handler_pt handler, void *data)
+{
+    size_t                       size;
+    u_char                      *p, *start;
+    ngx_uint_t                   i, k;
+    ngx_refund_redis_request_t  *request;
+
+    size = 0;
+
+    for (i = 0; i < n; i++) {
+        size += sizeof("*" CRLF) - 1 + NGX_INT_T_LEN;
+
+        for (k = 0; k < commands[i].argc; k++) {
+            size += sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN
+                    + commands[i].argv[k].len;
+        }
+    }
+
+    request = ngx_alloc(sizeof(ngx_refund_redis_request_t) + size,
+                        ngx_cycle->log);
+    if (request == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(request, sizeof(ngx_refund_redis_request_t));
+
+    p = request->bytes;
+
+    for (i = 0; i < n; i++) {
+        start = p;
+        p = ngx_sprintf(p, "*%ui" CRLF, commands[i].argc);
+
+        for (k = 0; k < commands[i].argc; k++) {
+            p = ngx_sprintf(p, "$%uz" CRLF, commands[i].argv[k].len);
+            p = ngx_cpymem(p, commands[i].argv[k].data,
+                           commands[i].argv[k].len);
+            *p++ = CR;
+            *p++ = LF;
+        }
+
+        request->len[i] = p - start;
+    }
+
+    request->connection = rc;
+    request->deadline = ngx_current_msec + rc->server->timeout;
+    request->handler = handler;
+    request->data = data;
+    request->n = n;
+    request->size = size;
+
+    rc->pending++;
+
+    return request;
+}
+
+
+static void
+ngx_refund_redis_request_write(ngx_refund_redis_request_t *request)
+{
+    u_char                         *p;
+    ngx_uint_t                      i;
+    struct redisCallback           *tail;
+    redisAsyncContext              *context;
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = request->connection;
+    context = rc->adapter.context;
+
+    ngx_queue_insert_tail(&rc->sent, &request->queue);
+
+    p = request->bytes;
+
+    for (i = 0; i < request->n; i++) {
+        tail = context->replies.tail;
+
+        /*
+         * hiredis 0.14 sends the command even if there was no memory for its
+         * callback: all replies after it would go to the wrong ones
+         */
+
+        if (redisAsyncFormattedCommand(context, ngx_refund_redis_reply_handler,
+                                       request, (char *) p, request->len[i])
+            != REDIS_OK
+            || context->replies.tail == tail)
+        {
+            request->n = i;
+
+            if (i == 0) {
+                ngx_refund_redis_request_end(request, "out of memory");
+
+            } else {
+                request->error = "out of memory";
+            }
+
+            rc->drop = "out of memory";
+            ngx_post_event(&rc->posted, &ngx_posted_events);
+
+            return;
+        }
+
+        p += request->len[i];
+    }
+}
+
+
+/* The handler runs later: hiredis is on the stack, or the caller of send(). */
+
+static void
+ngx_refund_redis_request_end(ngx_refund_redis_request_t *request,
+    const char *error)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = request->connection;
+
+    if (request->error == NULL) {
+        request->error = error;
+    }
+
+    ngx_queue_remove(&request->queue);
+    ngx_queue_insert_tail(&rc->ended, &request->queue);
+
+    ngx_post_event(&rc->posted, &ngx_posted_events);
+}
+
+
+static void
+ngx_refund_redis_request_free(ngx_refund_redis_request_t *request)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < request->n; i++) {
+        if (request->replies[i]) {
+            freeReplyObject(request->replies[i]);
+        }
+    }
+
+    /* of the handshake it holds the password */
+
+    if (request->handler == ngx_refund_redis_handshake_handler) {
+        ngx_explicit_memzero(request->bytes, request->size);
+    }
+
+    request->connection->pending--;
+
+    ngx_free(request);
+}
+
+
+static void
+ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
+    void *data)
+{
+    redisReply                      *r = reply;
+    ngx_refund_redis_request_t      *request = data;
+
+    const ngx_refund_redis_error_t  *error;
+    ngx_refund_redis_connection_t   *rc;
+
+    rc = request->connection;
+
+    if (r == NULL) {
+        ngx_refund_redis_find_reason(rc, context);
+
+        if (request->error == NULL) {
+            request->error = rc->reason;
+        }
+
+    } else {
+        ngx_refund_redis_adapter_keep(r);
+        request->replies[request->answered] = r;
+
+        if (r->type == REDIS_REPLY_ERROR
+            && request->handler != ngx_refund_redis_handshake_handler)
+        {
+            error = ngx_refund_redis_error(r->str, r->len);
+
+            if (request->error == NULL) {
+                request->error = error->phrase;
+            }
+
+            if (error->action != NGX_REFUND_REDIS_KEEP) {
+                rc->refused = (error->action == NGX_REFUND_REDIS_REFUSED);
+                rc->drop = error->phrase;
+                ngx_post_event(&rc->posted, &ngx_posted_events);
+            }
+        }
+    }
+
+    if (++request->answered == request->n) {
+        ngx_refund_redis_request_end(request, NULL);
+    }
+}
+
+
+static void
+ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
+{
+    redisAsyncContext          *context;
+    ngx_refund_redis_server_t  *server;
+
+    server = rc->server;
+
+    if (rc->retry.timer_set) {
+        ngx_del_timer(&rc->retry);
+    }
+
+    rc->state = NGX_REFUND_REDIS_CONNECTING;
+    rc->reason = NULL;
+    rc->drop = NULL;
+    rc->detail[0] = '\0';
+    rc->refused = 0;
+    rc->attempt = ngx_current_msec + server->timeout;
+    rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_DELAY_MIN;
+
+    /* host is numeric: getaddrinfo() asks nobody */
+
+    if (server->port) {
+        context = redisAsyncConnect((char *) server->host.data, server->port);
+
+    } else {
+        context = redisAsyncConnectUnix((char *) server->host.data);
+    }
+
+    if (context == NULL) {
+        rc->reason = "out of memory";
+        ngx_refund_redis_lost(rc);
+        return;
+    }
+
+    /* a peer that has vanished is found out, even if it is never asked */
+
+    if (context->err == 0 && server->port) {
+        (void) redisEnableKeepAlive(&context->c);
+        context->err = context->c.err;
+    }
+
+    if (context->err) {
+        ngx_refund_redis_find_reason(rc, context);
+        redisAsyncFree(context);
+        ngx_refund_redis_lost(rc);
+        return;
+    }
+
+    if (ngx_refund_redis_adapter_attach(&rc->adapter, context) != NGX_OK) {
+        rc->reason = "worker_connections are not enough";
+        redisAsyncFree(context);
+        ngx_refund_redis_lost(rc);
+        return;
+    }
+
+    context->data = rc;
+
+    (void) redisAsyncSetConnectCallback(context,
+                                        ngx_refund_redis_connect_handler);
+
+    ngx_refund_redis_watch(rc);
+}
+
+
+static void
+ngx_refund_redis_connect_handler(const redisAsyncContext *context, int status)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = context->data;
+
+    if (status != REDIS_OK) {
+        ngx_refund_redis_find_reason(rc, context);
+        return;
+    }
+
+    rc->state = NGX_REFUND_REDIS_HANDSHAKE;
+
+    ngx_refund_redis_handshake(rc);
+}
+
+
+/*
+ * Nothing is sent before it has succeeded: a command after a SELECT that failed
+ * would write to another database.
+ */
+
+static void
+ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc)
+{
+    ngx_uint_t                   n;
+    ngx_str_t                    auth[3], select[2], ping[1];
+    u_char                       database[NGX_INT_T_LEN];
+    ngx_refund_redis_server_t   *server;
+    ngx_refund_redis_command_t   commands[3];
+    ngx_refund_redis_request_t  *request;
+
+    server = rc->server;
+    n = 0;
+
+    if (server->password.len) {
+        commands[n].argc = 0;
+        commands[n].argv = auth;
+
+        ngx_str_set(&auth[commands[n].argc], "AUTH");
+        commands[n].argc++;
+
+        if (server->user.len) {
+            auth[commands[n].argc++] = server->user;
+        }
+
+        auth[commands[n].argc++] = server->password;
+        n++;
+    }
+
+    if (server->database) {
+        ngx_str_set(&select[0], "SELECT");
+        select[1].data = database;
+        select[1].len = ngx_sprintf(database, "%ui", server->database)
+                        - database;
+
+        commands[n].argc = 2;
+        commands[n].argv = select;
+        n++;
+    }
+
+    ngx_str_set(&ping[0], "PING");
+
+    commands[n].argc = 1;
+    commands[n].argv = ping;
+    n++;
+
+    request = ngx_refund_redis_request(rc, commands, n,
+                                       ngx_refund_redis_handshake_handler, rc);
+    if (request == NULL) {
+        rc->drop = "out of memory";
+        ngx_post_event(&rc->posted, &ngx_posted_events);
+        return;
+    }
+
+    request->deadline = rc->attempt;
+
+    ngx_refund_redis_request_write(request);
+}
+
+
+static void
+ngx_refund_redis_handshake_handler(void *data, redisReply **replies,
+    const char *error)
+{
+    ngx_refund_redis_connection_t  *rc = data;
+
+    ngx_queue_t                    *q;
+    ngx_refund_redis_request_t     *request;
+
+    if (error || rc->state != NGX_REFUND_REDIS_HANDSHAKE) {
+        /* the connection is gone already, or about to be dropped */
+        return;
+    }
+
+    error = ngx_refund_redis_handshake_error(rc, replies);
+
+    if (error) {
+        ngx_refund_redis_free_context(rc, error);
+        return;
+    }
+
+    rc->state = NGX_REFUND_REDIS_READY;
+
+    ngx_refund_redis_up(rc);
+
+    while (!ngx_queue_empty(&rc->waiting)) {
+        q = ngx_queue_head(&rc->waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_refund_redis_request_write(request);
+    }
+}
+
+
+static const char *
+ngx_refund_redis_handshake_error(ngx_refund_redis_connection_t *rc,
+    redisReply **replies)
+{
+    ngx_uint_t                       n;
+    redisReply                      *r;
+    const ngx_refund_redis_error_t  *error;
+
+    n = 0;
+
+    if (rc->server->password.len) {
+        r = replies[n++];
+
+        if (r->type == REDIS_REPLY_ERROR) {
+            error = ngx_refund_redis_error(r->str, r->len);
+            rc->refused = 1;
+
+            return ngx_refund_redis_error_no_command(error)
+                   ? "Redis refused AUTH" : error->phrase;
+        }
+
+        if (r->type != REDIS_REPLY_STATUS) {
+            return "Redis sent an unexpected reply";
+        }
+    }
+
+    if (rc->server->database) {
+        r = replies[n++];
+
+        if (r->type == REDIS_REPLY_ERROR) {
+            error = ngx_refund_redis_error(r->str, r->len);
+            rc->refused = 1;
+
+            return ngx_refund_redis_error_no_command(error)
+                   ? "Redis refused SELECT: no such database, or no permission"
+                   : error->phrase;
+        }
+
+        if (r->type != REDIS_REPLY_STATUS) {
+            return "Redis sent an unexpected reply";
+        }
+    }
+
+    r = replies[n];
+
+    if (r->type == REDIS_REPLY_ERROR) {
+        error = ngx_refund_redis_error(r->str, r->len);
+
+        /* a user without the permission to PING may yet do all we need */
+
+        if (ngx_refund_redis_error_no_command(error)) {
+            return NULL;
+        }
+
+        rc->refused = (error->action == NGX_REFUND_REDIS_REFUSED);
+
+        return error->phrase;
+    }
+
+    return (r->type == REDIS_REPLY_STATUS) ? NULL
+                                           : "Redis sent an unexpected reply";
+}
+
+
+static void
+ngx_refund_redis_detached(ngx_refund_redis_adapter_t *adapter)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = adapter->data;
+
+    ngx_refund_redis_find_reason(rc, adapter->context);
+    ngx_refund_redis_lost(rc);
+}
+
+
+static void
+ngx_refund_redis_interrupted(ngx_refund_redis_adapter_t *adapter,
+    ngx_uint_t shutdown)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = adapter->data;
+
+    if (shutdown) {
+        rc->closed = 1;
+        ngx_refund_redis_free_context(rc, "the worker exits");
+
+    } else {
+        ngx_refund_redis_free_context(rc,
+                                      "Redis sent a reply that is too large");
+    }
+}
+
+
+static void
+ngx_refund_redis_find_reason(ngx_refund_redis_connection_t *rc,
+    const redisAsyncContext *context)
+{
+    if (rc->reason) {
+        return;
+    }
+
+    if (rc->adapter.broken) {
+        rc->reason = rc->adapter.broken;
+        rc->adapter.broken = NULL;
+        return;
+    }
+
+    switch (context->c.err) {
+
+    case REDIS_ERR_IO:
+
+        /* the system's own words only, never what a peer sent */
+
+        (void) ngx_cpystrn(rc->detail, (u_char *) context->c.errstr,
+                           sizeof(rc->detail));
+
+        rc->reason = (rc->state == NGX_REFUND_REDIS_CONNECTING)
+                     ? "Redis cannot be connected to"
+                     : "the connection to Redis broke";
+        break;
+
+    case REDIS_ERR_EOF:
+        rc->reason = "Redis closed the connection";
+        break;
+
+    case REDIS_ERR_PROTOCOL:
+        rc->reason = "Redis sent a broken reply";
+        break;
+
+    case REDIS_ERR_OOM:
+        rc->reason = "out of memory";
+        break;
+
+    default:
+
+        /* an error reply that came of itself, or no socket */
+
+        rc->reason = (rc->state == NGX_REFUND_REDIS_CONNECTING)
+                     ? "Redis cannot be connected to"
+                     : ngx_refund_redis_error(context->c.errstr,
+                                     ngx_strlen(context->c.errstr))->phrase;
+    }
+}
+
+
+/* Never from within a hiredis callback, where it would be put off. */
+
+static void
+ngx_refund_redis_free_context(ngx_refund_redis_connection_t *rc,
+    const char *reason)
+{
+    if (rc->adapter.context == NULL) {
+        return;
+    }
+
+    if (rc->reason == NULL) {
+        rc->reason = reason;
+    }
+
+    redisAsyncFree(rc->adapter.context);
+}
+
+
+/*
+ * The connection, or an attempt at one, is no more; callbacks of what was sent
+ * may still follow.  An attempt that failed fails all who waited for it.
+ */
+
+static void
+ngx_refund_redis_lost(ngx_refund_redis_connection_t *rc)
+{
+    ngx_queue_t                 *q;
+    ngx_refund_redis_request_t  *request;
+
+    if (rc->state != NGX_REFUND_REDIS_READY) {
+
+        while (!ngx_queue_empty(&rc->waiting)) {
+            q = ngx_queue_head(&rc->waiting);
+            request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+            ngx_refund_redis_request_end(request, rc->reason);
+        }
+
+        rc->failures++;
+    }
+
+    if (rc->refused) {
+        rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_REFUSED_MIN;
+    }
+
+    rc->state = NGX_REFUND_REDIS_DISCONNECTED;
+    rc->last = rc->reason;
+    rc->drop = NULL;
+    rc->lost = 1;
+
+    ngx_post_event(&rc->posted, &ngx_posted_events);
+}
+
+
+/* Where all handlers run, and all that may not be done inside of hiredis. */
+
+static void
+ngx_refund_redis_posted_handler(ngx_event_t *ev)
+{
+    ngx_queue_t                    *q;
+    ngx_refund_redis_request_t     *request;
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = ev->data;
+
+    if (rc->drop) {
+        ngx_refund_redis_free_context(rc, rc->drop);
+    }
+
+    while (!ngx_queue_empty(&rc->ended)) {
+        q = ngx_queue_head(&rc->ended);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        ngx_queue_remove(q);
+        request->handler(request->data, request->replies, request->error);
+        ngx_refund_redis_request_free(request);
+    }
+
+    if (rc->lost) {
+        rc->lost = 0;
+
+        if (!rc->down && !rc->closed) {
+            rc->down = 1;
+
+            ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                                        &rc->log_down,
+                                        rc->detail[0]
+                                        ? "%V is down: %s (%s)"
+                                        : "%V is down: %s",
+                                        &rc->server->label, rc->last,
+                                        rc->detail);
+        }
+
+        if (rc->state == NGX_REFUND_REDIS_DISCONNECTED) {
+            ngx_refund_redis_schedule(rc);
+        }
+    }
+
+    rc->timer.cancelable = (rc->pending == 0);
+}
+
+
+static void
+ngx_refund_redis_timer_handler(ngx_event_t *ev)
+{
+    ngx_queue_t                    *q;
+    ngx_refund_redis_request_t     *request;
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = ev->data;
+
+    if ((rc->state == NGX_REFUND_REDIS_CONNECTING
+         || rc->state == NGX_REFUND_REDIS_HANDSHAKE)
+        && ngx_refund_redis_reached(rc->attempt))
+    {
+        ngx_refund_redis_free_context(rc, "connecting to Redis took too long");
+    }
+
+    if (!ngx_queue_empty(&rc->sent)) {
+        q = ngx_queue_head(&rc->sent);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        /*
+         * The replies come in order: behind one that does not come, all others
+         * wait too; and one that comes too late must meet no other request
+         */
+
+        if (ngx_refund_redis_reached(request->deadline)) {
+            ngx_refund_redis_free_context(rc, "Redis did not answer in time");
+        }
+    }
+
+    while (!ngx_queue_empty(&rc->waiting)) {
+        q = ngx_queue_head(&rc->waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        if (!ngx_refund_redis_reached(request->deadline)) {
+            break;
+        }
+
+        ngx_refund_redis_request_end(request, rc->last);
+    }
+
+    ngx_refund_redis_watch(rc);
+}
+
+
+static void
+ngx_refund_redis_retry_handler(ngx_event_t *ev)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    rc = ev->data;
+
+    if (rc->state != NGX_REFUND_REDIS_DISCONNECTED || rc->closed) {
+        return;
+    }
+
+    /* an exiting worker connects for those who wait only */
+
+    if (ngx_exiting && ngx_queue_empty(&rc->waiting)) {
+        return;
+    }
+
+    ngx_refund_redis_connect(rc);
+}
+
+
+/*
+ * One timer watches the oldest of all: the deadlines are in order, so that one
+ * which is set need not be moved.
+ */
+
+static void
+ngx_refund_redis_watch(ngx_refund_redis_connection_t *rc)
+{
+    ngx_msec_int_t               left, oldest;
+    ngx_queue_t                 *q;
+    ngx_refund_redis_request_t  *request;
+
+    rc->timer.cancelable = (rc->pending == 0);
+
+    if (rc->timer.timer_set) {
+        return;
+    }
+
+    oldest = NGX_MAX_INT32_VALUE;
+
+    if (rc->state == NGX_REFUND_REDIS_CONNECTING
+        || rc->state == NGX_REFUND_REDIS_HANDSHAKE)
+    {
+        oldest = (ngx_msec_int_t) (rc->attempt - ngx_current_msec);
+    }
+
+    if (!ngx_queue_empty(&rc->sent)) {
+        q = ngx_queue_head(&rc->sent);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+        left = (ngx_msec_int_t) (request->deadline - ngx_current_msec);
+        oldest = ngx_min(oldest, left);
+    }
+
+    if (!ngx_queue_empty(&rc->waiting)) {
+        q = ngx_queue_head(&rc->waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+        left = (ngx_msec_int_t) (request->deadline - ngx_current_msec);
+        oldest = ngx_min(oldest, left);
+    }
+
+    if (oldest == NGX_MAX_INT32_VALUE) {
+        return;
+    }
+
+    ngx_add_timer(&rc->timer, (ngx_msec_t) ngx_max(oldest, 1));
+}
+
+
+/* The next attempt: for those who wait as soon as allowed, else with backoff. */
+
+static void
+ngx_refund_redis_schedule(ngx_refund_redis_connection_t *rc)
+{
+    ngx_msec_t      delay;
+    ngx_msec_int_t  left;
+
+    if (rc->closed) {
+        return;
+    }
+
+    left = (ngx_msec_int_t) (rc->not_before - ngx_current_msec);
+    left = ngx_max(left, 1);
+
+    if (ngx_queue_empty(&rc->waiting)) {
+
+        if (rc->refused) {
+            delay = NGX_REFUND_REDIS_REFUSED_DELAY;
+
+        } else {
+            delay = NGX_REFUND_REDIS_DELAY_MIN << ngx_min(rc->failures, 8);
+            delay = ngx_min(delay, NGX_REFUND_REDIS_DELAY_MAX);
+        }
+
+        /* the workers of many machines must not come all at once */
+
+        delay = delay / 2 + (ngx_msec_t) ngx_random() % (delay / 2 + 1);
+        left = ngx_max(left, (ngx_msec_int_t) delay);
+    }
+
+    if (rc->retry.timer_set) {
+        ngx_del_timer(&rc->retry);
+    }
+
+    ngx_add_timer(&rc->retry, (ngx_msec_t) left);
+}
+
+
+static void
+ngx_refund_redis_up(ngx_refund_redis_connection_t *rc)
+{
+    rc->failures = 0;
+
+    if (rc->down) {
+        rc->down = 0;
+
+        ngx_http_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log,
+                                    &rc->log_up, "%V is up again",
+                                    &rc->server->label);
+    }
+}
+
+
+static ngx_uint_t
+ngx_refund_redis_reached(ngx_msec_t time)
+{
+    return (ngx_msec_int_t) (time - ngx_current_msec) <= 0;
+}

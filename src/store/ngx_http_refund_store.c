@@ -1,0 +1,203 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <openssl/rand.h>
+
+#include "ngx_http_refund_log.h"
+#include "ngx_http_refund_store_backend.h"
+
+
+static ngx_int_t ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op,
+    const char *reason);
+static ngx_int_t ngx_http_refund_store_result(ngx_http_refund_store_op_t *op,
+    ngx_int_t rc);
+static void ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_store_remember(ngx_http_refund_store_op_t *op);
+
+
+ngx_http_refund_store_t *
+ngx_http_refund_store_find(ngx_array_t *stores, ngx_str_t *name)
+{
+    ngx_uint_t                 i;
+    ngx_http_refund_store_t  **store;
+
+    store = stores->elts;
+
+    for (i = 0; i < stores->nelts; i++) {
+        if (store[i]->name.len == name->len
+            && ngx_strncmp(store[i]->name.data, name->data, name->len) == 0)
+        {
+            return store[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_int_t
+ngx_http_refund_stores_init_process(ngx_array_t *stores, ngx_cycle_t *cycle)
+{
+    ngx_uint_t                 i;
+    ngx_http_refund_store_t  **store;
+
+    /* the cache manager and loader serve no requests */
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    store = stores->elts;
+
+    for (i = 0; i < stores->nelts; i++) {
+        if (store[i]->ops->init_process(store[i], cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_refund_stores_exit_process(ngx_array_t *stores)
+{
+    ngx_uint_t                 i;
+    ngx_http_refund_store_t  **store;
+
+    store = stores->elts;
+
+    for (i = 0; i < stores->nelts; i++) {
+        store[i]->ops->exit_process(store[i]);
+    }
+}
+
+
+ngx_int_t
+ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
+{
+    u_char                    random[NGX_HTTP_REFUND_STORE_OWNER_LEN / 2];
+    ngx_http_refund_store_t  *store;
+
+    store = op->store;
+
+    if (op->key.len == 0 || op->key.len > NGX_HTTP_REFUND_STORE_KEY_MAX) {
+        return ngx_http_refund_store_fail(op, "the record's key is too long");
+    }
+
+    if (store->cache
+        && ngx_http_refund_store_table_done(store->cache->data, &op->key))
+    {
+        op->result = NGX_HTTP_REFUND_STORE_DONE;
+        return NGX_OK;
+    }
+
+    if (RAND_bytes(random, sizeof(random)) != 1) {
+        return ngx_http_refund_store_fail(op, "no random numbers to be had");
+    }
+
+    (void) ngx_hex_dump(op->owner, random, sizeof(random));
+
+    return ngx_http_refund_store_result(op, store->ops->claim(op));
+}
+
+
+ngx_int_t
+ngx_http_refund_store_renew(ngx_http_refund_store_op_t *op)
+{
+    return ngx_http_refund_store_result(op, op->store->ops->renew(op));
+}
+
+
+ngx_int_t
+ngx_http_refund_store_release(ngx_http_refund_store_op_t *op)
+{
+    return ngx_http_refund_store_result(op, op->store->ops->release(op));
+}
+
+
+ngx_int_t
+ngx_http_refund_store_commit(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_store_remember(op);
+
+    return ngx_http_refund_store_result(op, op->store->ops->commit(op));
+}
+
+
+void
+ngx_http_refund_store_end(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_store_settle(op);
+
+    op->handler(op);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op, const char *reason)
+{
+    op->result = NGX_HTTP_REFUND_STORE_ERROR;
+    op->reason = reason;
+
+    return ngx_http_refund_store_result(op, NGX_OK);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_result(ngx_http_refund_store_op_t *op, ngx_int_t rc)
+{
+    if (rc == NGX_OK) {
+        ngx_http_refund_store_settle(op);
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op)
+{
+    switch (op->result) {
+
+    case NGX_HTTP_REFUND_STORE_DONE:
+        ngx_http_refund_store_remember(op);
+        break;
+
+    case NGX_HTTP_REFUND_STORE_ERROR:
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                                    ngx_http_refund_log_limit(op->reason),
+                                    "refund_store \"%V\" failed: %s",
+                                    &op->store->name, op->reason);
+        break;
+
+    default:
+        break;
+    }
+}
+
+
+/* What the cache cannot take, the backend has to be asked for: no harm. */
+
+static void
+ngx_http_refund_store_remember(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_store_entry_t  entry;
+
+    if (op->store->cache == NULL) {
+        return;
+    }
+
+    ngx_memzero(&entry, sizeof(ngx_http_refund_store_entry_t));
+
+    entry.key = op->key;
+    entry.retain = op->retain;
+
+    (void) ngx_http_refund_store_table_commit(op->store->cache->data, &entry);
+}

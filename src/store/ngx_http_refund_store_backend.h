@@ -1,0 +1,46 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ *
+ * What the files of the store share, and the handlers do not see.
+ */
+
+
+#ifndef _NGX_HTTP_REFUND_STORE_BACKEND_H_INCLUDED_
+#define _NGX_HTTP_REFUND_STORE_BACKEND_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_refund_store.h"
+#include "ngx_http_refund_store_table.h"
+#include "ngx_refund_redis_connection.h"
+
+
+/* store->data: a ngx_http_refund_store_table_t */
+
+extern const ngx_http_refund_store_ops_t  ngx_http_refund_store_shm_ops;
+
+
+#define NGX_HTTP_REFUND_STORE_KEY_MAX     1024      /* op->key.len */
+#define NGX_HTTP_REFUND_STORE_PREFIX_MAX  64
+
+
+/* store->data of Redis */
+
+typedef struct {
+    ngx_refund_redis_server_t        server;
+    ngx_str_t                        prefix;
+    ngx_refund_redis_connection_t   *connection;    /* the worker's */
+} ngx_http_refund_store_redis_t;
+
+extern const ngx_http_refund_store_ops_t  ngx_http_refund_store_redis_ops;
+
+
+/* For a backend that returned NGX_AGAIN: op->result is set, calls the handler. */
+
+void ngx_http_refund_store_end(ngx_http_refund_store_op_t *op);
+
+
+#endif /* _NGX_HTTP_REFUND_STORE_BACKEND_H_INCLUDED_ */

@@ -1,0 +1,865 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ *
+ * The directive refund_store.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_refund_secret_file.h"
+#include "ngx_http_refund_store_backend.h"
+
+
+#define NGX_HTTP_REFUND_STORE_NAME_MAX        64
+#define NGX_HTTP_REFUND_STORE_TIMEOUT         200           /* milliseconds */
+#define NGX_HTTP_REFUND_STORE_TIMEOUT_MAX     10000
+#define NGX_HTTP_REFUND_STORE_CACHE           (1024 * 1024)
+#define NGX_HTTP_REFUND_STORE_DATABASE_MAX    65535
+#define NGX_HTTP_REFUND_STORE_PORT            6379
+
+#define NGX_HTTP_REFUND_STORE_ZONE            "refund_store:"
+#define NGX_HTTP_REFUND_STORE_CACHE_ZONE      "refund_cache:"
+
+/* no name that the configuration can give */
+
+#define NGX_HTTP_REFUND_STORE_DEFAULT_NAME    "(default)"
+#define NGX_HTTP_REFUND_STORE_DEFAULT_SIZE    (10 * 1024 * 1024)
+
+
+typedef enum {
+    NGX_HTTP_REFUND_STORE_SHM = 0,
+    NGX_HTTP_REFUND_STORE_REDIS,
+    NGX_HTTP_REFUND_STORE_LATER         /* known, but not supported yet */
+} ngx_http_refund_store_kind_e;
+
+typedef struct {
+    ngx_str_t                       prefix;
+    ngx_uint_t                      strip;  /* bytes of it */
+    ngx_http_refund_store_kind_e    kind;
+} ngx_http_refund_store_scheme_t;
+
+
+typedef enum {
+    NGX_HTTP_REFUND_STORE_USER = 0,
+    NGX_HTTP_REFUND_STORE_PASSWORD_FILE,
+    NGX_HTTP_REFUND_STORE_PREFIX,
+    NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT,
+    NGX_HTTP_REFUND_STORE_PARAM_CACHE,
+    NGX_HTTP_REFUND_STORE_DATABASE,
+    NGX_HTTP_REFUND_STORE_PARAMS
+} ngx_http_refund_store_param_e;
+
+
+/* One refund_store being read; value.data NULL: the parameter is not there. */
+
+typedef struct {
+    ngx_conf_t                      *cf;
+    ngx_http_refund_store_t         *store;
+    ngx_str_t                        url;       /* without the scheme */
+    ngx_str_t                        values[NGX_HTTP_REFUND_STORE_PARAMS];
+} ngx_http_refund_store_conf_t;
+
+
+static ngx_http_refund_store_t *ngx_http_refund_store_add(ngx_conf_t *cf,
+    ngx_array_t *stores, ngx_str_t *name);
+static ngx_int_t ngx_http_refund_store_check_name(ngx_str_t *name);
+static const ngx_http_refund_store_scheme_t *ngx_http_refund_store_scheme(
+    ngx_http_refund_store_conf_t *conf);
+static ngx_int_t ngx_http_refund_store_params(
+    ngx_http_refund_store_conf_t *conf);
+
+static ngx_int_t ngx_http_refund_store_shm(ngx_http_refund_store_conf_t *conf);
+static ngx_shm_zone_t *ngx_http_refund_store_zone(ngx_conf_t *cf,
+    char *prefix, ngx_str_t *store, size_t size, ngx_uint_t forgets);
+
+static ngx_int_t ngx_http_refund_store_redis(
+    ngx_http_refund_store_conf_t *conf);
+static ngx_int_t ngx_http_refund_store_address(
+    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_database(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *path,
+    ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_resolve(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *address,
+    ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_login(
+    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_prefix(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *prefix);
+static ngx_int_t ngx_http_refund_store_timeout(
+    ngx_http_refund_store_conf_t *conf);
+static ngx_int_t ngx_http_refund_store_cache(
+    ngx_http_refund_store_conf_t *conf);
+
+static ngx_shm_zone_t *ngx_http_refund_store_same_zone(ngx_cycle_t *cycle,
+    ngx_shm_zone_t *zone);
+static ngx_uint_t ngx_http_refund_store_is_ours(ngx_shm_zone_t *zone);
+
+
+extern ngx_module_t  ngx_http_refund_notify_module;
+
+
+static const ngx_http_refund_store_scheme_t  ngx_http_refund_store_schemes[] =
+{
+    { ngx_string("shm:"), sizeof("shm:") - 1, NGX_HTTP_REFUND_STORE_SHM },
+    { ngx_string("redis://"), sizeof("redis://") - 1,
+      NGX_HTTP_REFUND_STORE_REDIS },
+    { ngx_string("unix:"), 0, NGX_HTTP_REFUND_STORE_REDIS },
+    { ngx_string("rediss://"), 0, NGX_HTTP_REFUND_STORE_LATER },
+    { ngx_string("redis+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER },
+    { ngx_string("rediss+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER },
+    { ngx_string("redis+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER },
+    { ngx_string("rediss+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER },
+    { ngx_null_string, 0, NGX_HTTP_REFUND_STORE_LATER }
+};
+
+
+static const ngx_str_t  ngx_http_refund_store_param_names[] = {
+    ngx_string("user="),
+    ngx_string("password_file="),
+    ngx_string("prefix="),
+    ngx_string("timeout="),
+    ngx_string("cache="),
+    ngx_string("database=")
+};
+
+
+/* What only the schemes take that are not supported yet. */
+
+static const ngx_str_t  ngx_http_refund_store_other_names[] = {
+    ngx_string("ca="),
+    ngx_string("cert="),
+    ngx_string("key="),
+    ngx_string("sentinel_password_file="),
+    ngx_null_string
+};
+
+
+char *
+ngx_http_refund_store_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_array_t  *stores = conf;
+
+    ngx_str_t                             *value;
+    ngx_http_refund_store_conf_t           sc;
+    const ngx_http_refund_store_scheme_t  *scheme;
+
+    value = cf->args->elts;
+
+    if (ngx_http_refund_store_check_name(&value[1]) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" of refund_store: it must be "
+                           "1 to %d letters, digits, \"_\", \"-\" or \".\"",
+                           &value[1], NGX_HTTP_REFUND_STORE_NAME_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_refund_store_find(stores, &value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate refund_store \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&sc, sizeof(ngx_http_refund_store_conf_t));
+
+    sc.cf = cf;
+    sc.url = value[2];
+
+    sc.store = ngx_http_refund_store_add(cf, stores, &value[1]);
+    if (sc.store == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    scheme = ngx_http_refund_store_scheme(&sc);
+    if (scheme == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    sc.store->url = value[2];
+
+    if (ngx_http_refund_store_params(&sc) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (scheme->kind == NGX_HTTP_REFUND_STORE_SHM) {
+        return (ngx_http_refund_store_shm(&sc) == NGX_OK) ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
+    }
+
+    return (ngx_http_refund_store_redis(&sc) == NGX_OK) ? NGX_CONF_OK
+                                                        : NGX_CONF_ERROR;
+}
+
+
+ngx_http_refund_store_t *
+ngx_http_refund_store_default(ngx_conf_t *cf, ngx_array_t *stores)
+{
+    ngx_shm_zone_t           *zone;
+    ngx_http_refund_store_t  *store;
+
+    static ngx_str_t          name =
+                              ngx_string(NGX_HTTP_REFUND_STORE_DEFAULT_NAME);
+
+    store = ngx_http_refund_store_find(stores, &name);
+    if (store) {
+        return store;
+    }
+
+    zone = ngx_http_refund_store_zone(cf, NGX_HTTP_REFUND_STORE_ZONE, &name,
+                                      NGX_HTTP_REFUND_STORE_DEFAULT_SIZE, 0);
+    if (zone == NULL) {
+        return NULL;
+    }
+
+    store = ngx_http_refund_store_add(cf, stores, &name);
+    if (store == NULL) {
+        return NULL;
+    }
+
+    ngx_str_set(&store->url, "shm:10m");
+    store->ops = &ngx_http_refund_store_shm_ops;
+    store->data = zone->data;
+
+    return store;
+}
+
+
+static ngx_http_refund_store_t *
+ngx_http_refund_store_add(ngx_conf_t *cf, ngx_array_t *stores, ngx_str_t *name)
+{
+    ngx_http_refund_store_t  *store, **p;
+
+    store = ngx_pcalloc(cf->pool, sizeof(ngx_http_refund_store_t));
+    if (store == NULL) {
+        return NULL;
+    }
+
+    p = ngx_array_push(stores);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = store;
+
+    store->name = *name;
+    store->file = cf->conf_file->file.name;
+    store->line = cf->conf_file->line;
+
+    return store;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_check_name(ngx_str_t *name)
+{
+    u_char      c;
+    ngx_uint_t  i;
+
+    if (name->len == 0 || name->len > NGX_HTTP_REFUND_STORE_NAME_MAX) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < name->len; i++) {
+        c = name->data[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.'))
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static const ngx_http_refund_store_scheme_t *
+ngx_http_refund_store_scheme(ngx_http_refund_store_conf_t *conf)
+{
+    const ngx_http_refund_store_scheme_t  *scheme;
+
+    for (scheme = ngx_http_refund_store_schemes;
+         scheme->prefix.len;
+         scheme++)
+    {
+        if (conf->url.len < scheme->prefix.len
+            || ngx_strncmp(conf->url.data, scheme->prefix.data,
+                           scheme->prefix.len)
+               != 0)
+        {
+            continue;
+        }
+
+        if (scheme->kind == NGX_HTTP_REFUND_STORE_LATER) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"%V\" in refund_store \"%V\" is not "
+                               "supported by this version: use \"redis://\" "
+                               "or \"shm:\"",
+                               &scheme->prefix, &conf->store->name);
+            return NULL;
+        }
+
+        conf->url.data += scheme->strip;
+        conf->url.len -= scheme->strip;
+
+        return scheme;
+    }
+
+    /* the URL is not shown here or below: it may hold a password */
+
+    ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                       "unknown scheme in the URL of refund_store \"%V\": it "
+                       "must be \"shm:SIZE\", \"redis://HOST:PORT\" or "
+                       "\"redis://unix:/PATH\"", &conf->store->name);
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
+{
+    u_char           *equals;
+    ngx_str_t        *value, *param, name;
+    ngx_uint_t        i, k;
+    const ngx_str_t  *other;
+
+    value = conf->cf->args->elts;
+
+    for (i = 3; i < conf->cf->args->nelts; i++) {
+
+        equals = ngx_strlchr(value[i].data, value[i].data + value[i].len, '=');
+
+        name.data = value[i].data;
+        name.len = equals ? (size_t) (equals + 1 - value[i].data)
+                          : value[i].len;
+
+        for (other = ngx_http_refund_store_other_names; other->len; other++) {
+            if (name.len == other->len
+                && ngx_strncmp(name.data, other->data, name.len) == 0)
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                                   "\"%V\" in refund_store \"%V\" does not "
+                                   "apply to this URL: remove it",
+                                   &name, &conf->store->name);
+                return NGX_ERROR;
+            }
+        }
+
+        for (k = 0; k < NGX_HTTP_REFUND_STORE_PARAMS; k++) {
+            if (name.len == ngx_http_refund_store_param_names[k].len
+                && ngx_strncmp(name.data,
+                               ngx_http_refund_store_param_names[k].data,
+                               name.len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (k == NGX_HTTP_REFUND_STORE_PARAMS) {
+
+            /* its value may be a password that was meant for a file */
+
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "unknown parameter \"%V\" in refund_store "
+                               "\"%V\"", &name, &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        param = &conf->values[k];
+
+        if (param->data) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"%V\" is given twice in refund_store \"%V\"",
+                               &name, &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        param->data = name.data + name.len;
+        param->len = value[i].len - name.len;
+
+        if (param->len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"%V\" in refund_store \"%V\" has no value",
+                               &name, &conf->store->name);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_shm(ngx_http_refund_store_conf_t *conf)
+{
+    ssize_t          size;
+    ngx_uint_t       i;
+    ngx_shm_zone_t  *zone;
+
+    for (i = 0; i < NGX_HTTP_REFUND_STORE_PARAMS; i++) {
+        if (conf->values[i].data) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"%V\" in refund_store \"%V\" does not apply "
+                               "to \"shm:\": remove it",
+                               &ngx_http_refund_store_param_names[i],
+                               &conf->store->name);
+            return NGX_ERROR;
+        }
+    }
+
+    size = ngx_parse_size(&conf->url);
+
+    if (size == NGX_ERROR || size < NGX_HTTP_REFUND_STORE_TABLE_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"%V\" in refund_store \"%V\": the size must be at "
+                           "least 64k, e.g. \"shm:10m\"",
+                           &conf->store->url, &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    zone = ngx_http_refund_store_zone(conf->cf, NGX_HTTP_REFUND_STORE_ZONE,
+                                      &conf->store->name, (size_t) size, 0);
+    if (zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    conf->store->ops = &ngx_http_refund_store_shm_ops;
+    conf->store->data = zone->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_shm_zone_t *
+ngx_http_refund_store_zone(ngx_conf_t *cf, char *prefix, ngx_str_t *store,
+    size_t size, ngx_uint_t forgets)
+{
+    u_char     *p;
+    ngx_str_t   name;
+
+    name.len = ngx_strlen(prefix) + store->len;
+
+    name.data = ngx_pnalloc(cf->pool, name.len);
+    if (name.data == NULL) {
+        return NULL;
+    }
+
+    p = ngx_cpymem(name.data, prefix, ngx_strlen(prefix));
+    ngx_memcpy(p, store->data, store->len);
+
+    return ngx_http_refund_store_table_add(cf, &name, size, forgets);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
+{
+    u_char                         *p;
+    ngx_http_refund_store_redis_t  *redis;
+
+    redis = ngx_pcalloc(conf->cf->pool, sizeof(ngx_http_refund_store_redis_t));
+    if (redis == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->server.label.len = sizeof("refund_store \"\"") - 1
+                              + conf->store->name.len;
+
+    p = ngx_pnalloc(conf->cf->pool, redis->server.label.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->server.label.data = p;
+    (void) ngx_sprintf(p, "refund_store \"%V\"", &conf->store->name);
+
+    if (ngx_http_refund_store_address(conf, &redis->server) != NGX_OK
+        || ngx_http_refund_store_login(conf, &redis->server) != NGX_OK
+        || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
+        || ngx_http_refund_store_timeout(conf) != NGX_OK
+        || ngx_http_refund_store_cache(conf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    redis->server.timeout = conf->store->timeout;
+
+    conf->store->ops = &ngx_http_refund_store_redis_ops;
+    conf->store->data = redis;
+
+    return NGX_OK;
+}
+
+
+/* host[:port][/database], [v6]..., or unix:/path[:database] */
+
+static ngx_int_t
+ngx_http_refund_store_address(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_server_t *server)
+{
+    u_char     *p, *last;
+    ngx_str_t   address, path;
+
+    address = conf->url;
+    last = address.data + address.len;
+
+    ngx_str_null(&path);
+
+    if (address.len >= 5 && ngx_strncmp(address.data, "unix:", 5) == 0) {
+        p = ngx_strlchr(address.data + 5, last, ':');
+
+    } else {
+
+        if (ngx_strlchr(address.data, last, '@')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "the URL of refund_store \"%V\" holds a user "
+                               "or password: put the user into \"user=\", "
+                               "and the password into a file that "
+                               "\"password_file=\" names",
+                               &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        p = ngx_strlchr(address.data, last, '/');
+    }
+
+    if (p) {
+        address.len = p - address.data;
+        path.data = p + 1;
+        path.len = last - path.data;
+    }
+
+    if (ngx_http_refund_store_database(conf, &path, server) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_refund_store_resolve(conf, &address, server);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *path, ngx_refund_redis_server_t *server)
+{
+    ngx_int_t   n;
+    ngx_str_t  *param;
+
+    param = &conf->values[NGX_HTTP_REFUND_STORE_DATABASE];
+
+    if (path->len && param->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "refund_store \"%V\" has a database in its URL and "
+                           "in \"database=\": remove one",
+                           &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    if (path->len == 0 && param->data == NULL) {
+        return NGX_OK;
+    }
+
+    if (path->len) {
+        param = path;
+    }
+
+    n = ngx_atoi(param->data, param->len);
+
+    if (n == NGX_ERROR || n > NGX_HTTP_REFUND_STORE_DATABASE_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "invalid database \"%V\" in refund_store \"%V\": "
+                           "must be a number between 0 and %d",
+                           param, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_DATABASE_MAX);
+        return NGX_ERROR;
+    }
+
+    server->database = (ngx_uint_t) n;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *address, ngx_refund_redis_server_t *server)
+{
+    size_t      len;
+    u_char     *p;
+    ngx_url_t   u;
+
+    /* names are told while the configuration is read: a worker never waits */
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = *address;
+    u.default_port = NGX_HTTP_REFUND_STORE_PORT;
+
+    if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK || u.naddrs == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "%s in the URL of refund_store \"%V\"",
+                           u.err ? u.err : "invalid host", &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    if (u.family == AF_UNIX) {
+        len = u.host.len;
+
+    } else {
+        len = NGX_SOCKADDR_STRLEN;
+        server->port = u.port;
+    }
+
+    p = ngx_pcalloc(conf->cf->pool, len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    server->host.data = p;
+
+    if (u.family == AF_UNIX) {
+        ngx_memcpy(p, u.host.data, len);
+        server->host.len = len;
+        return NGX_OK;
+    }
+
+    server->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
+                                     p, len, 0);
+    p[server->host.len] = '\0';
+
+    if (u.naddrs > 1
+        && u.addrs[1].sockaddr->sa_family == u.addrs[0].sockaddr->sa_family)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, conf->cf, 0,
+                           "the host of refund_store \"%V\" has several "
+                           "addresses, of which %V is used: give the address "
+                           "of the one Redis that all share",
+                           &conf->store->name, &server->host);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_login(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_server_t *server)
+{
+    ngx_str_t  *user, *file;
+
+    user = &conf->values[NGX_HTTP_REFUND_STORE_USER];
+    file = &conf->values[NGX_HTTP_REFUND_STORE_PASSWORD_FILE];
+
+    if (file->data == NULL) {
+
+        if (user->data) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"user=\" in refund_store \"%V\" needs "
+                               "\"password_file=\"", &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+    }
+
+    server->user = *user;
+
+    return ngx_http_refund_secret_file_read(conf->cf, file, &server->password);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_prefix(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *prefix)
+{
+    u_char      c;
+    ngx_uint_t  i;
+
+    if (conf->values[NGX_HTTP_REFUND_STORE_PREFIX].data == NULL) {
+        ngx_str_set(prefix, "");
+        return NGX_OK;
+    }
+
+    *prefix = conf->values[NGX_HTTP_REFUND_STORE_PREFIX];
+
+    for (i = 0; i < prefix->len; i++) {
+        c = prefix->data[i];
+
+        /* a brace would part the targets of an id in a Redis Cluster */
+
+        if (c <= ' ' || c >= 0x7f || c == '{' || c == '}') {
+            break;
+        }
+    }
+
+    if (i < prefix->len || prefix->len > NGX_HTTP_REFUND_STORE_PREFIX_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"prefix=%V\" in refund_store \"%V\": must be at "
+                           "most %d printable ASCII characters other than "
+                           "space, \"{\" and \"}\"",
+                           prefix, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_PREFIX_MAX);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_timeout(ngx_http_refund_store_conf_t *conf)
+{
+    ngx_int_t   timeout;
+    ngx_str_t  *value;
+
+    value = &conf->values[NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT];
+
+    if (value->data == NULL) {
+        conf->store->timeout = NGX_HTTP_REFUND_STORE_TIMEOUT;
+        return NGX_OK;
+    }
+
+    timeout = ngx_parse_time(value, 0);
+
+    if (timeout == NGX_ERROR
+        || timeout == 0
+        || timeout > NGX_HTTP_REFUND_STORE_TIMEOUT_MAX)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"timeout=%V\" in refund_store \"%V\": must be "
+                           "between 1ms and 10s",
+                           value, &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    conf->store->timeout = (ngx_msec_t) timeout;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_cache(ngx_http_refund_store_conf_t *conf)
+{
+    ssize_t     size;
+    ngx_str_t  *value;
+
+    value = &conf->values[NGX_HTTP_REFUND_STORE_PARAM_CACHE];
+
+    if (value->data == NULL) {
+        size = NGX_HTTP_REFUND_STORE_CACHE;
+
+    } else if (value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0) {
+        return NGX_OK;
+
+    } else {
+        size = ngx_parse_size(value);
+    }
+
+    if (size == NGX_ERROR || size < NGX_HTTP_REFUND_STORE_TABLE_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"cache=%V\" in refund_store \"%V\": must be "
+                           "\"off\" or a size of at least 64k",
+                           value, &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    /* a reload is how ops have an event delivered again: it forgets */
+
+    conf->store->cache = ngx_http_refund_store_zone(conf->cf,
+                                             NGX_HTTP_REFUND_STORE_CACHE_ZONE,
+                                             &conf->store->name,
+                                             (size_t) size, 1);
+
+    return conf->store->cache ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_refund_stores_init_module(ngx_cycle_t *cycle)
+{
+    ngx_uint_t        i;
+    ngx_shm_zone_t   *zone, *now;
+    ngx_list_part_t  *part;
+
+    /* at the first start there was no cycle before, unless in a binary before */
+
+    if (ngx_is_init_cycle(ngx_cycle)) {
+        part = ngx_inherited ? &cycle->shared_memory.part : NULL;
+
+    } else {
+        part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+    }
+
+    for ( /* void */ ; part; part = part->next) {
+        zone = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (!ngx_http_refund_store_is_ours(&zone[i])) {
+                continue;
+            }
+
+            now = ngx_http_refund_store_same_zone(cycle, &zone[i]);
+
+            if (now && now->shm.addr == zone[i].shm.addr
+                && !ngx_is_init_cycle(ngx_cycle))
+            {
+                continue;
+            }
+
+            ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                          "shared memory zone \"%V\" %s: what it knew of "
+                          "delivered notifies is forgotten",
+                          &zone[i].shm.name,
+                          ngx_is_init_cycle(ngx_cycle)
+                          ? "is new to this binary"
+                          : now ? "is new, with another size"
+                                : "is gone");
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_shm_zone_t *
+ngx_http_refund_store_same_zone(ngx_cycle_t *cycle, ngx_shm_zone_t *zone)
+{
+    ngx_uint_t        i;
+    ngx_shm_zone_t   *z;
+    ngx_list_part_t  *part;
+
+    for (part = &cycle->shared_memory.part; part; part = part->next) {
+        z = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (z[i].shm.name.len == zone->shm.name.len
+                && ngx_strncmp(z[i].shm.name.data, zone->shm.name.data,
+                               zone->shm.name.len)
+                   == 0)
+            {
+                return &z[i];
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* By its name, for the tag of a module that was upgraded is another. */
+
+static ngx_uint_t
+ngx_http_refund_store_is_ours(ngx_shm_zone_t *zone)
+{
+    return zone->shm.name.len > sizeof(NGX_HTTP_REFUND_STORE_ZONE) - 1
+           && ngx_strncmp(zone->shm.name.data, NGX_HTTP_REFUND_STORE_ZONE,
+                          sizeof(NGX_HTTP_REFUND_STORE_ZONE) - 1)
+              == 0;
+}

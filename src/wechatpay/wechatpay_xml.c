@@ -1,0 +1,407 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <stdlib.h>
+
+#include <libxml/parser.h>
+
+#include "wechatpay_xml.h"
+#include "wechatpay_utf8.h"
+
+
+#if (LIBXML_VERSION >= 21200)
+typedef const xmlError  *wechatpay_xml_error_t;
+#else
+typedef xmlErrorPtr      wechatpay_xml_error_t;
+#endif
+
+
+/*
+ * libxml2 keeps every name that it meets in the context's dictionary, and
+ * anybody can send names: past this size, in bytes, the context is made anew.
+ */
+
+#define WECHATPAY_XML_MAX_DICTIONARY  (64 * 1024)
+
+
+struct wechatpay_xml_parser_s {
+    xmlParserCtxtPtr        ctxt;
+
+    /* of the document that is being parsed */
+    wechatpay_xml_t        *xml;
+    wechatpay_xml_field_t  *field;
+    wechatpay_error_e       error;
+    unsigned                depth;
+    unsigned char          *last;
+    unsigned char          *end;
+};
+
+
+static xmlParserCtxtPtr wechatpay_xml_context(wechatpay_xml_parser_t *parser);
+static void wechatpay_xml_fail(wechatpay_xml_parser_t *parser,
+    wechatpay_error_e error);
+static wechatpay_str_t wechatpay_xml_copy(wechatpay_xml_parser_t *parser,
+    const xmlChar *data, size_t len);
+
+static void wechatpay_xml_doctype(void *data, const xmlChar *name,
+    const xmlChar *external_id, const xmlChar *system_id);
+static void wechatpay_xml_start(void *data, const xmlChar *name,
+    const xmlChar *prefix, const xmlChar *uri, int nnamespaces,
+    const xmlChar **namespaces, int nattributes, int ndefaulted,
+    const xmlChar **attributes);
+static void wechatpay_xml_end(void *data, const xmlChar *name,
+    const xmlChar *prefix, const xmlChar *uri);
+static void wechatpay_xml_text(void *data, const xmlChar *text, int len);
+static void wechatpay_xml_instruction(void *data, const xmlChar *target,
+    const xmlChar *text);
+static void wechatpay_xml_silence(void *data, wechatpay_xml_error_t error);
+
+
+/*
+ * No handler that builds a tree, resolves an entity or loads anything.  With
+ * one handler for both kinds of text libxml2 does not guess which is blank.
+ */
+
+static const xmlSAXHandler  wechatpay_xml_handler = {
+    .internalSubset = wechatpay_xml_doctype,
+    .characters = wechatpay_xml_text,
+    .ignorableWhitespace = wechatpay_xml_text,
+    .cdataBlock = wechatpay_xml_text,
+    .processingInstruction = wechatpay_xml_instruction,
+    .initialized = XML_SAX2_MAGIC,
+    .startElementNs = wechatpay_xml_start,
+    .endElementNs = wechatpay_xml_end,
+    .serror = wechatpay_xml_silence
+};
+
+
+wechatpay_xml_parser_t *
+wechatpay_xml_parser_create(void)
+{
+    wechatpay_xml_parser_t  *parser;
+
+    parser = calloc(1, sizeof(wechatpay_xml_parser_t));
+    if (parser == NULL) {
+        return NULL;
+    }
+
+    xmlInitParser();
+
+    if (wechatpay_xml_context(parser) == NULL) {
+        free(parser);
+        return NULL;
+    }
+
+    return parser;
+}
+
+
+void
+wechatpay_xml_parser_destroy(wechatpay_xml_parser_t *parser)
+{
+    if (parser == NULL) {
+        return;
+    }
+
+    xmlFreeParserCtxt(parser->ctxt);
+    free(parser);
+}
+
+
+wechatpay_error_e
+wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
+    wechatpay_memory_t *memory, wechatpay_xml_t *xml)
+{
+    xmlDocPtr         doc;
+    xmlParserCtxtPtr  ctxt;
+
+    xml->nfields = 0;
+    xml->root.len = 0;
+
+    if (text.len > WECHATPAY_XML_MAX_SIZE) {
+        return WECHATPAY_ERROR_BODY_TOO_LARGE;
+    }
+
+    if (!wechatpay_utf8_text(text)) {
+        return WECHATPAY_ERROR_XML_NOT_UTF8;
+    }
+
+    /* libxml2 takes white space before anything but the XML declaration */
+
+    while (text.len != 0 && strchr(" \t\r\n", text.data[0]) != NULL) {
+        text.data++;
+        text.len--;
+    }
+
+    if (text.len == 0) {
+        return WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
+    }
+
+    ctxt = wechatpay_xml_context(parser);
+    if (ctxt == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    /* what is resolved is never longer than what it was resolved from */
+
+    parser->last = memory->alloc(memory->data, text.len);
+    if (parser->last == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    parser->end = parser->last + text.len;
+    parser->xml = xml;
+    parser->field = NULL;
+    parser->depth = 0;
+    parser->error = WECHATPAY_OK;
+
+    doc = xmlCtxtReadMemory(ctxt, (const char *) text.data, (int) text.len,
+                            NULL, NULL,
+                            XML_PARSE_NONET|XML_PARSE_IGNORE_ENC);
+
+    if (doc != NULL) {
+        xmlFreeDoc(doc);
+    }
+
+    if (parser->error != WECHATPAY_OK) {
+        return parser->error;
+    }
+
+    if (ctxt->errNo == XML_ERR_NO_MEMORY) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    /* without the document's end nothing else proves that it was read */
+
+    if (!ctxt->wellFormed || xml->root.len == 0 || parser->depth != 0) {
+        return WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
+    }
+
+    return WECHATPAY_OK;
+}
+
+
+wechatpay_str_t
+wechatpay_xml_get(const wechatpay_xml_t *xml, const char *name)
+{
+    size_t           i;
+    wechatpay_str_t  key, none;
+
+    key.data = (const unsigned char *) name;
+    key.len = strlen(name);
+
+    for (i = 0; i < xml->nfields; i++) {
+        if (wechatpay_str_equal(xml->fields[i].name, key)) {
+            return xml->fields[i].value;
+        }
+    }
+
+    none.data = NULL;
+    none.len = 0;
+
+    return none;
+}
+
+
+static xmlParserCtxtPtr
+wechatpay_xml_context(wechatpay_xml_parser_t *parser)
+{
+    if (parser->ctxt != NULL) {
+
+        if (xmlDictGetUsage(parser->ctxt->dict) < WECHATPAY_XML_MAX_DICTIONARY)
+        {
+            return parser->ctxt;
+        }
+
+        xmlFreeParserCtxt(parser->ctxt);
+    }
+
+    parser->ctxt = xmlNewParserCtxt();
+
+    if (parser->ctxt != NULL) {
+        *parser->ctxt->sax = wechatpay_xml_handler;
+        parser->ctxt->userData = parser;
+    }
+
+    return parser->ctxt;
+}
+
+
+static void
+wechatpay_xml_fail(wechatpay_xml_parser_t *parser, wechatpay_error_e error)
+{
+    if (parser->error == WECHATPAY_OK) {
+        parser->error = error;
+        xmlStopParser(parser->ctxt);
+    }
+}
+
+
+static wechatpay_str_t
+wechatpay_xml_copy(wechatpay_xml_parser_t *parser, const xmlChar *data,
+    size_t len)
+{
+    wechatpay_str_t  str;
+
+    str.data = parser->last;
+    str.len = 0;
+
+    if (len > (size_t) (parser->end - parser->last)) {
+        wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_NOT_WELL_FORMED);
+        return str;
+    }
+
+    memcpy(parser->last, data, len);
+    parser->last += len;
+    str.len = len;
+
+    return str;
+}
+
+
+static void
+wechatpay_xml_doctype(void *data, const xmlChar *name,
+    const xmlChar *external_id, const xmlChar *system_id)
+{
+    /* called before anything within the DOCTYPE is parsed */
+
+    (void) name;
+    (void) external_id;
+    (void) system_id;
+
+    wechatpay_xml_fail(data, WECHATPAY_ERROR_XML_DOCTYPE);
+}
+
+
+static void
+wechatpay_xml_start(void *data, const xmlChar *name, const xmlChar *prefix,
+    const xmlChar *uri, int nnamespaces, const xmlChar **namespaces,
+    int nattributes, int ndefaulted, const xmlChar **attributes)
+{
+    size_t                   i;
+    wechatpay_str_t          key;
+    wechatpay_xml_t         *xml;
+    wechatpay_xml_parser_t  *parser = data;
+
+    (void) uri;
+    (void) namespaces;
+    (void) ndefaulted;
+    (void) attributes;
+
+    if (parser->error != WECHATPAY_OK) {
+        return;
+    }
+
+    if (prefix != NULL || nnamespaces != 0 || nattributes != 0) {
+        wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_ATTRIBUTE);
+        return;
+    }
+
+    xml = parser->xml;
+
+    switch (parser->depth) {
+
+    case 0:
+        xml->root = wechatpay_xml_copy(parser, name,
+                                       strlen((const char *) name));
+        break;
+
+    case 1:
+        if (xml->nfields == xml->max) {
+            wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_TOO_MANY);
+            return;
+        }
+
+        key = wechatpay_xml_copy(parser, name, strlen((const char *) name));
+
+        for (i = 0; i < xml->nfields; i++) {
+            if (wechatpay_str_equal(xml->fields[i].name, key)) {
+                wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_REPEATED);
+                return;
+            }
+        }
+
+        parser->field = &xml->fields[xml->nfields++];
+        parser->field->name = key;
+        parser->field->value.data = parser->last;
+        parser->field->value.len = 0;
+        break;
+
+    default:
+        wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_NESTED);
+        return;
+    }
+
+    parser->depth++;
+}
+
+
+static void
+wechatpay_xml_end(void *data, const xmlChar *name, const xmlChar *prefix,
+    const xmlChar *uri)
+{
+    wechatpay_xml_parser_t  *parser = data;
+
+    (void) name;
+    (void) prefix;
+    (void) uri;
+
+    if (parser->error != WECHATPAY_OK) {
+        return;
+    }
+
+    parser->depth--;
+    parser->field = NULL;
+}
+
+
+static void
+wechatpay_xml_text(void *data, const xmlChar *text, int len)
+{
+    int                      i;
+    wechatpay_str_t          part;
+    wechatpay_xml_parser_t  *parser = data;
+
+    if (parser->error != WECHATPAY_OK) {
+        return;
+    }
+
+    if (parser->field != NULL) {
+        part = wechatpay_xml_copy(parser, text, (size_t) len);
+        parser->field->value.len += part.len;
+        return;
+    }
+
+    for (i = 0; i < len; i++) {
+        if (text[i] != ' ' && text[i] != '\t' && text[i] != '\n'
+            && text[i] != '\r')
+        {
+            wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_MIXED);
+            return;
+        }
+    }
+}
+
+
+static void
+wechatpay_xml_instruction(void *data, const xmlChar *target,
+    const xmlChar *text)
+{
+    (void) target;
+    (void) text;
+
+    wechatpay_xml_fail(data, WECHATPAY_ERROR_XML_INSTRUCTION);
+}
+
+
+static void
+wechatpay_xml_silence(void *data, wechatpay_xml_error_t error)
+{
+    /* without a handler libxml2 would print to the standard error stream */
+
+    (void) data;
+    (void) error;
+}

@@ -1,0 +1,83 @@
+package RefundNotify::Test::Certificate;
+
+# RSA keys, and certificates with any serial number and dates.
+#
+#   rsa_key($name)                 a 2048 bit Crypt::PK::RSA, made once a name
+#   certificate($key, serial => $hex, name => $common_name,
+#               from => $epoch, to => $epoch)
+#                                  the PEM of a self-signed certificate; valid
+#                                  from yesterday for five years
+
+use strict;
+use warnings;
+
+use Crypt::PK::RSA;
+use Exporter 'import';
+use MIME::Base64 qw(decode_base64 encode_base64);
+use POSIX ();
+
+our @EXPORT_OK = qw(rsa_key certificate);
+
+my %keys;
+
+
+sub rsa_key {
+    my ($name) = @_;
+
+    return $keys{$name} //= do {
+        my $key = Crypt::PK::RSA->new;
+        $key->generate_key(256, 65537);
+        $key;
+    };
+}
+
+
+sub certificate {
+    my ($key, %option) = @_;
+
+    my $from = $option{from} // time - 86400;
+    my $to = $option{to} // time + 5 * 365 * 86400;
+
+    # sha256WithRSAEncryption; the name is a common name only
+
+    my $algorithm = der(0x30, pack('H*', '06092a864886f70d01010b0500'));
+    my $name = der(0x30, der(0x31, der(0x30, pack('H*', '0603550403')
+                   . der(0x0c, $option{name} // 'Tenpay.com Root CA'))));
+    my $spki = decode_base64($key->export_key_pem('public_x509')
+                             =~ s/^-.*\n//mgr);
+
+    my $serial = pack 'H*', $option{serial};
+    $serial = "\0$serial" if ord($serial) & 0x80;
+
+    my $body = der(0x30, der(0xa0, der(0x02, "\2")) . der(0x02, $serial)
+                   . $algorithm . $name
+                   . der(0x30, date($from) . date($to)) . $name . $spki);
+    my $signature = $key->sign_message($body, 'SHA256', 'v1.5');
+
+    return "-----BEGIN CERTIFICATE-----\n"
+           . encode_base64(der(0x30, $body . $algorithm
+                               . der(0x03, "\0$signature")))
+           . "-----END CERTIFICATE-----\n";
+}
+
+
+sub der {
+    my ($tag, $content) = @_;
+
+    my $n = length $content;
+
+    return pack('C', $tag)
+           . ($n < 128 ? pack 'C', $n : $n < 256 ? pack 'CC', 0x81, $n
+                                                 : pack 'Cn', 0x82, $n)
+           . $content;
+}
+
+
+sub date {
+    my ($epoch) = @_;
+
+    return der(0x17, POSIX::strftime('%y%m%d%H%M%SZ', gmtime $epoch));
+}
+
+
+1;

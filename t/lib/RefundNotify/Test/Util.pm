@@ -1,0 +1,193 @@
+package RefundNotify::Test::Util;
+
+# What every part of the harness needs: a scratch directory, ports that no
+# other test has, files, child processes that never outlive the test, and
+# waiting with a limit.
+#
+#   scratch_dir()                  this test's directory; removed at the end,
+#                                  unless REFUND_NOTIFY_KEEP is set
+#   free_port()                    a TCP port of 127.0.0.1, ours until we exit
+#   slow($seconds)                 $seconds, longer under the sanitizers
+#   wait_until($code, $seconds)    the first true value of $code, or undef
+#   read_file($path), write_file($path, $bytes, $mode)
+#   spawn(\@command, output => $path, env => { NAME => value }, cwd => $dir)
+#                                  starts it in the background; its pid
+#   stop_process($pid, $signal, $seconds)
+#                                  sends the signal, waits, at last kills: the
+#                                  wait status, or undef if it had to be killed
+#   adopt($pid), disown($pid)      the list of children killed at the end
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX ();
+use Time::HiRes qw(sleep time);
+
+our @EXPORT_OK = qw(scratch_dir free_port slow wait_until read_file write_file
+                    spawn stop_process adopt disown);
+
+my $owner = $$;
+my ($scratch, %children, @locks);
+
+# END blocks, which stop what a test started, do not run after a signal.
+
+$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+
+
+sub scratch_dir {
+    if (!$scratch) {
+        $scratch = File::Temp->newdir('refund-notify-XXXXXXXX', TMPDIR => 1,
+                                      CLEANUP => !$ENV{REFUND_NOTIFY_KEEP});
+        print STDERR "# kept: $scratch\n" if $ENV{REFUND_NOTIFY_KEEP};
+    }
+
+    return "$scratch";
+}
+
+
+# A UDP socket on the same number is the lock: it needs no file, and goes with
+# its process.  The range lies below the ports of outgoing connections.
+
+sub free_port {
+    for (1 .. 2000) {
+        my $port = 20000 + int(rand(10000));
+        my %local = (LocalAddr => '127.0.0.1', LocalPort => $port);
+
+        my $lock = IO::Socket::INET->new(%local, Proto => 'udp') or next;
+        IO::Socket::INET->new(%local, Proto => 'tcp', Listen => 1,
+                              ReuseAddr => 1) or next;
+
+        push @locks, $lock;
+        return $port;
+    }
+
+    die "no free port in 20000-29999\n";
+}
+
+
+sub slow {
+    my ($seconds) = @_;
+
+    return $seconds * ($ENV{REFUND_NOTIFY_VALGRIND} ? 20
+                       : $ENV{REFUND_NOTIFY_SANITIZE} ? 5 : 1);
+}
+
+
+sub wait_until {
+    my ($code, $seconds) = @_;
+
+    my $end = time + slow($seconds // 5);
+
+    while (1) {
+        my $value = $code->();
+
+        return $value if $value;
+        return undef if time > $end;
+
+        sleep 0.005;
+    }
+}
+
+
+sub read_file {
+    my ($path) = @_;
+
+    open my $file, '<:raw', $path or return '';
+    local $/;
+    return scalar(<$file>) // '';
+}
+
+
+sub write_file {
+    my ($path, $bytes, $mode) = @_;
+
+    open my $file, '>:raw', $path or die "$path: $!\n";
+    chmod $mode, $path if defined $mode;
+    print $file $bytes or die "$path: $!\n";
+    close $file or die "$path: $!\n";
+
+    return $path;
+}
+
+
+sub spawn {
+    my ($command, %option) = @_;
+
+    my $pid = fork // die "fork: $!\n";
+
+    if (!$pid) {
+        $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE ALRM);
+        $ENV{$_} = $option{env}{$_} for keys %{ $option{env} || {} };
+
+        if (open(STDIN, '<', '/dev/null')
+            && open(STDOUT, '>>', $option{output} // '/dev/null')
+            && open(STDERR, '>&', \*STDOUT)
+            && (!defined $option{cwd} || chdir $option{cwd}))
+        {
+            no warnings 'exec';
+            exec { $command->[0] } @$command;
+            print STDERR "$command->[0]: $!\n";
+        }
+
+        POSIX::_exit(127);
+    }
+
+    return adopt($pid);
+}
+
+
+sub stop_process {
+    my ($pid, $signal, $seconds) = @_;
+
+    kill $signal, $pid if $signal;
+
+    my $status;
+    my $gone = wait_until(sub {
+        my $rc = waitpid $pid, POSIX::WNOHANG();
+        $status = $? if $rc == $pid;
+        return $rc != 0;
+    }, $seconds // 10);
+
+    if (!$gone) {
+        kill 'KILL', $pid;
+        waitpid $pid, 0;
+    }
+
+    disown($pid);
+    return $gone ? $status // 0 : undef;
+}
+
+
+sub adopt {
+    my ($pid) = @_;
+
+    $children{$pid} = 1;
+    return $pid;
+}
+
+
+sub disown {
+    my ($pid) = @_;
+
+    delete $children{$pid};
+    return;
+}
+
+
+END {
+    if ($$ == $owner) {
+        local $?;
+
+        for my $pid (keys %children) {
+            kill 'CONT', $pid;
+            kill 'KILL', $pid;
+            waitpid $pid, 0;
+        }
+    }
+}
+
+
+1;

@@ -1,0 +1,113 @@
+#!/bin/bash
+#
+# Copyright (C) the refund-notify authors
+#
+# Installs the Debian packages that are missing, and says which.
+#
+#   tools/install-dependencies.sh [build|demo|test] ...
+#
+# No service is started: not nginx' on port 80, nor Redis'.  Where all is
+# there, nothing is done, not even apt-get update.
+
+set -eu
+
+# With a source tree of its own nginx needs no package.
+
+build="gcc libc6-dev libhiredis-dev libjansson-dev libssl-dev libxml2-dev"
+
+if [ -n "${NGINX_SRC-}" ]; then
+    build="$build libpcre2-dev zlib1g-dev"
+
+else
+    build="$build nginx nginx-dev"
+fi
+
+simulators="nginx perl libcryptx-perl libjson-xs-perl
+            libmojolicious-perl"
+
+demo="$simulators"
+
+if [ "${STORE-}" = redis ]; then
+    demo="$demo redis-server"
+fi
+
+test="$simulators ca-certificates clang libclang-rt-dev curl dpkg-dev
+      libcmocka-dev openssl pkg-config redis-server valgrind"
+
+wanted=
+
+for purpose in "${@:-build}"; do
+    case $purpose in
+        build) wanted="$wanted $build" ;;
+        demo)  wanted="$wanted $demo" ;;
+        test)  wanted="$wanted $test" ;;
+        *)     echo "usage: $0 [build|demo|test] ..." >&2; exit 2 ;;
+    esac
+done
+
+# Elsewhere the build's own checks name what is missing.
+
+if ! command -v dpkg-query >/dev/null; then
+    exit 0
+fi
+
+installed=" $(dpkg-query -W -f '${Package}:${db:Status-Status} ' $wanted \
+              2>/dev/null || true)"
+missing=
+
+for package in $wanted; do
+    case "$installed$missing " in
+        *" $package:installed "* | *" $package "*) ;;
+        *) missing="$missing $package" ;;
+    esac
+done
+
+if [ -z "$missing" ]; then
+    exit 0
+fi
+
+echo "installing with apt-get:$missing"
+
+sudo=
+
+if [ "$(id -u)" != 0 ]; then
+    sudo=sudo
+
+    if ! command -v sudo >/dev/null; then
+        echo "neither root nor sudo: run as root: apt-get install$missing" >&2
+        exit 1
+    fi
+fi
+
+# Debian starts a service when it is installed, unless this file says no.
+
+policy=/usr/sbin/policy-rc.d
+
+if [ ! -e $policy ]; then
+    trap '$sudo rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+    $sudo chmod 755 $policy
+fi
+
+log=$(mktemp)
+
+apt_get() {
+    if ! $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq \
+         -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >"$log" 2>&1
+    then
+        cat "$log" >&2
+        rm -f "$log"
+        exit 1
+    fi
+}
+
+apt_get update
+apt_get install -y --no-install-recommends $missing
+rm -f "$log"
+
+case $missing in
+    *nginx* | *redis-server*)
+        echo "their services were not started, and will be at the next boot" \
+             "unless they are disabled"
+        ;;
+esac
