@@ -211,7 +211,7 @@ ngx_module_t  ngx_http_refund_notify_module = {
     ngx_http_refund_notify_commands,        /* module directives */
     NGX_HTTP_MODULE,                        /* module type */
     NULL,                                   /* init master */
-    NULL,                                   /* init module */
+    ngx_http_refund_stores_init_module,     /* init module */
     ngx_http_refund_notify_start,           /* init process */
     NULL,                                   /* init thread */
     NULL,                                   /* exit thread */

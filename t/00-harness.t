@@ -458,6 +458,7 @@ sub run_test {
 
     my $head = <<'EOS';
         use RefundNotify::Test;
+        $| = 1;
         my $nginx = nginx("%%GLOBALS%%\nworker_processes 1;\n"
                           . "events { }\nhttp { %%HTTP%% server {"
                           . " listen 127.0.0.1:%%PORT%%; } }\n",
@@ -467,6 +468,7 @@ sub run_test {
 EOS
 
     local @ENV{qw(REFUND_NOTIFY_KEEP REFUND_NOTIFY_SANITIZE)};
+    local $ENV{TMPDIR} = scratch_dir();
 
     my $status = stop_process(spawn([ $^X, '-It/lib', '-e', "$head $script" ],
                                     output => $output), 0, 60);
@@ -523,20 +525,21 @@ EOS
         like($text, $output, "and says so: $name");
     }
 
-    my ($status, $text) = run_test(<<'EOS');
-        print join ' ', 'left:', $nginx->pid, $worker,
-                        business_app()->{pid}, redis()->pid, "\n";
-        kill 'TERM', $$;
-        sleep 5;
+    for my $signal (qw(TERM KILL)) {
+        my ($status, $text) = run_test(<<'EOS' . "kill '$signal', \$\$;");
+            print join ' ', 'left:', $nginx->pid, $worker,
+                            business_app()->{pid}, redis()->pid, "\n";
 EOS
-    my ($pids) = $text =~ /left: (.*) $/m;
-    my @left;
+        my ($pids) = $text =~ /left: ([\d ]+) $/m;
+        my @left = my @started = split / /, $pids // '';
 
-    wait_until(sub {
-        !(@left = grep { read_file("/proc/$_/stat") =~ /\) [^Z]/ }
-                  split / /, $pids)
-    });
-    is_deeply(\@left, [], 'a test that is killed leaves no process');
+        is(scalar @started, 4, 'all were started');
+        wait_until(sub {
+            !(@left = grep { read_file("/proc/$_/stat") =~ /\) [^Z]/ }
+                           @started)
+        });
+        is_deeply(\@left, [], "a test that gets SIG$signal leaves no process");
+    }
 }
 
 

@@ -32,7 +32,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     /* the lower-case hex of FUZZ_KEY's MD5, by md5sum */
 
-    static const char  key[] = "2a89a09af91c54e0a6d34094c55c5a16";
+    static const char  key[] = "cdbe361ca404a29a4cbe2f6f96b4e349";
 
     if (fuzz_ours == NULL) {
         fuzz_ours = wechatpay_v2_req_info_cipher(

@@ -28,7 +28,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_memory_t     memory;
     wechatpay_str_t   text;
 
-    static const char  key[] = "2a89a09af91c54e0a6d34094c55c5a16";
+    static const char  key[] = "cdbe361ca404a29a4cbe2f6f96b4e349";
     static const char  before[] = "<xml><return_code>SUCCESS</return_code>"
                                   "<appid>wx1</appid><mch_id>" FUZZ_MCH_ID
                                   "</mch_id><req_info>";

@@ -17,7 +17,8 @@ package RefundNotify::Test::Client;
 #
 # A response is a hash: status (0 if none came), reason, headers (names in lower
 # case), fields ([ name, value ] as received), body, time (s, from the last byte
-# sent), error ("" or closed, timeout, cut, not HTTP, or what the system said).
+# sent), at (the clock when it was whole), error ("" or closed, timeout, cut,
+# not HTTP, or what the system said).
 #
 # A connection: write($bytes), request(...) as above and again, send(...) and
 # read(%option) for the two halves of it (pipelining), finish (FIN: nothing more
@@ -327,7 +328,7 @@ sub parse {
 
     return { status => $status, reason => $reason, fields => \@fields,
              headers => \%headers, body => $body, error => $error,
-             time => time - $self->{sent} };
+             time => time - $self->{sent}, at => time };
 }
 
 
@@ -336,7 +337,7 @@ sub failed {
 
     return { status => 0, reason => '', fields => [], headers => {},
              body => $self->{in} // '', error => $error,
-             time => $self->{sent} ? time - $self->{sent} : 0 };
+             time => $self->{sent} ? time - $self->{sent} : 0, at => time };
 }
 
 

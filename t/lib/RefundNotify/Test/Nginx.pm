@@ -73,7 +73,7 @@ sub new {
     $self->{log_level} = $ENV{REFUND_NOTIFY_LOG} || $self->{log_level};
 
     while (my ($name, $text) = each %{ $option{files} || {} }) {
-        $self->write_file($name, $text);
+        $self->write_file($name, $text, 0600);
     }
 
     $self->write_file('nginx.conf', $option{conf}) if defined $option{conf};
@@ -214,7 +214,9 @@ sub _command {
         my $suppressions = RefundNotify::Test::Util::write_file(
             $self->path('suppressions'),
             "{\nenvironment\nMemcheck:Leak\n...\n"
-            . "fun:ngx_set_environment\n}\n");
+            . "fun:ngx_set_environment\n}\n"
+            . "{\nconnections\nMemcheck:Leak\nfun:malloc\nfun:ngx_alloc\n"
+            . "obj:*/nginx\nfun:ngx_single_process_cycle\n}\n");
 
         @valgrind = ('valgrind', '-q', '--vgdb=no', '--leak-check=full',
                      '--show-leak-kinds=definite',
@@ -312,7 +314,8 @@ sub workers {
 
     # the title, which nginx sets, is "nginx: worker process"
 
-    my @workers = grep { read_file("/proc/$_/cmdline") =~ /worker process\0*$/ }
+    my $worker = qr/worker process\0*$/;
+    my @workers = grep { read_file("/proc/$_/cmdline") =~ $worker }
                        $self->_children;
     return @workers;
 }

@@ -32,9 +32,16 @@ our @EXPORT_OK = qw(scratch_dir free_port slow wait_until read_file write_file
 my $owner = $$;
 my ($scratch, %children, @locks);
 
-# END blocks, which stop what a test started, do not run after a signal.
+# END blocks, which stop what a test started, do not run after a signal; a
+# closed pipe is an error of the write like any other.
 
 $SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+$SIG{PIPE} = 'IGNORE';
+
+# prctl(PR_SET_PDEATHSIG), for when the test itself is killed
+
+my %PRCTL = (x86_64 => 157, aarch64 => 167);
+my $prctl = $PRCTL{ (POSIX::uname())[4] };
 
 
 sub scratch_dir {
@@ -120,6 +127,7 @@ sub spawn {
 
     if (!$pid) {
         $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE ALRM);
+        syscall $prctl, 1, POSIX::SIGTERM() if $prctl;
         $ENV{$_} = $option{env}{$_} for keys %{ $option{env} || {} };
 
         if (open(STDIN, '<', '/dev/null')

@@ -46,6 +46,9 @@ package RefundNotify::Test::WeChatPay;
 #
 #   $pay->resend($shop, $notify)   the same again, with a fresh signature
 #   $pay->acknowledged($notify, $response)   whether WeChat Pay will stop
+#   $pay->answer($notify, $response)         the answer in one word: SUCCESS, or
+#                what FAIL gives as the reason; if status, type and body are
+#                not to the byte what they must be, all of it instead
 
 use strict;
 use warnings;
@@ -64,6 +67,12 @@ use RefundNotify::Test::Util qw(write_file);
 
 my $json = JSON::XS->new->utf8->canonical->allow_nonref;
 my $count = 0;
+
+my %FAIL = (
+    unsupported => 403, in_flight => 503, upstream_error => 502,
+    deadline => 504, store_error => 503, malformed => 400, unverified => 401,
+    undecryptable => 400, mismatch => 403,
+);
 
 my %STATUS = (
     SUCCESS => { v2 => 'SUCCESS', event => 'REFUND.SUCCESS',
@@ -342,6 +351,35 @@ sub acknowledged {
     }
 
     return $response->{status} == 200 || $response->{status} == 204;
+}
+
+
+sub answer {
+    my ($self, $notify, $response) = @_;
+
+    my $v2 = $notify->{version} eq 'v2';
+    my $form = $v2 ? '<xml><return_code><![CDATA[%s]]></return_code>'
+                     . '<return_msg><![CDATA[%s]]></return_msg></xml>'
+                   : '{"code":"%s","message":"%s"}';
+
+    # the small HTTP/2 client does not tell the headers
+
+    my $type = $v2 ? 'text/xml' : 'application/json';
+    my $received = $response->{headers}
+                   ? $response->{headers}{'content-type'} // '-' : $type;
+    my $answer = join ' ', $response->{status}, $received, $response->{body},
+                           $response->{error};
+
+    return 'SUCCESS'
+        if $answer eq join ' ', 200, $type, sprintf($form, 'SUCCESS', 'OK'),
+                                '';
+
+    for (keys %FAIL) {
+        return $_ if $answer eq join ' ', $v2 ? 200 : $FAIL{$_}, $type,
+                                          sprintf($form, 'FAIL', $_), '';
+    }
+
+    return $answer;
 }
 
 
