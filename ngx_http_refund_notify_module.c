@@ -394,6 +394,7 @@ ngx_http_refund_notify_check(ngx_conf_t *cf,
     }
 
     *location = conf;
+    nmcf->used = 1;
 
     return NGX_CONF_OK;
 }
@@ -652,7 +653,7 @@ ngx_http_refund_notify_start(ngx_cycle_t *cycle)
 
     /* not in the cache manager and the like */
 
-    if (nmcf == NULL || nmcf->locations.nelts == 0
+    if (nmcf == NULL || !nmcf->used
         || (ngx_process != NGX_PROCESS_WORKER
             && ngx_process != NGX_PROCESS_SINGLE))
     {
@@ -677,7 +678,7 @@ ngx_http_refund_notify_stop(ngx_cycle_t *cycle)
     nmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_refund_notify_module);
 
-    if (nmcf == NULL || nmcf->locations.nelts == 0
+    if (nmcf == NULL || !nmcf->used
         || (ngx_process != NGX_PROCESS_WORKER
             && ngx_process != NGX_PROCESS_SINGLE))
     {

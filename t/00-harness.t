@@ -12,8 +12,8 @@ use Crypt::PK::RSA;
 use Digest::MD5 qw(md5_hex);
 use JSON::XS qw(decode_json);
 use MIME::Base64 qw(decode_base64);
-use RefundNotify::Test::Certificate qw(rsa_key);
-use RefundNotify::Test::Util qw(read_file spawn stop_process);
+use RefundNotify::Test::Certificate qw(rsa_key certificate);
+use RefundNotify::Test::Util qw(read_file write_file spawn stop_process);
 use Time::HiRes qw(sleep time);
 
 my $app = business_app();
@@ -324,13 +324,19 @@ subtest 'wechat pay' => sub {
     like($block, qr/^refund_merchant shop \{\n    mch_id $shop->{mch_id};/,
          'its block');
 
+    my $name = RefundNotify::Test::WeChatPay::AUTHORITY;
+    my $authority = write_file(scratch_dir() . '/authority',
+                               certificate(rsa_key($name), serial => '01',
+                                           name => $name, authority => 1));
+
     for my $path ($block =~ m{(/\S+);}g) {
         my $pem = read_file($path);
+        my $issuer = $path =~ /apiclient/ ? $authority : $path;
 
         ok(length $pem, "$path is there");
         next if $path !~ /cert|0F33AA/;
         like(qx(openssl x509 -in $path -noout -serial 2>&1)
-             . qx(openssl verify -CAfile $path $path 2>&1),
+             . qx(openssl verify -CAfile $issuer $path 2>&1),
              qr/^serial=(?:0F33AA|(?:F0){20}).*OK$/s, 'a certificate');
     }
 

@@ -4,7 +4,8 @@
 #
 # The module at work: an nginx with it between a simulated WeChat Pay and a
 # small business app.  Shows each notify, what becomes of it, and whether that
-# is what the documentation promises; exits with 1 if anything is not.
+# is what the documentation promises; at last the whole circle, from the refund
+# asked for to its notify.  Exits with 1 if anything is not as promised.
 #
 #   tools/demo.pl                  STORE=redis: with a redis-server of its own
 
@@ -22,11 +23,13 @@ use JSON::XS ();
 use MIME::Base64 qw(decode_base64 encode_base64);
 
 use RefundNotify::Test::BusinessApp;
+use RefundNotify::Test::Caller;
 use RefundNotify::Test::Client;
 use RefundNotify::Test::Nginx;
 use RefundNotify::Test::Redis;
 use RefundNotify::Test::Util qw(wait_until read_file);
 use RefundNotify::Test::WeChatPay;
+use RefundNotify::Test::WeChatPayServer;
 
 use constant { WIDTH => 98, MARGIN => 20 };
 
@@ -45,19 +48,27 @@ my $url = '/wechatpay/refund-notify';
 my $secret = 'whsec_' . encode_base64(join('', map { chr rand 256 } 1 .. 24),
                                       '');
 
+my %ok = (v2 => '<xml><return_code><![CDATA[SUCCESS]]></return_code>'
+                . '<return_msg><![CDATA[OK]]></return_msg></xml>',
+          v3 => '{"code":"SUCCESS","message":"OK"}');
+
 my $pay = RefundNotify::Test::WeChatPay->new;
 my $shop = $pay->merchant(mch_id => '1900000109',
-                          app_id => [ 'wx2421b1c4370ec43b' ]);
+                          app_id => [ 'wx2421b1c4370ec43b' ],
+                          merchant_serial => '5157F09EFDC04705');
 my $app = RefundNotify::Test::BusinessApp->new;
+my $server = RefundNotify::Test::WeChatPayServer->new(merchants => [ $shop ]);
 my $redis = ($ENV{STORE} // '') eq 'redis' ? RefundNotify::Test::Redis->new
                                            : undef;
 my $nginx = start_nginx();
 my $client = RefundNotify::Test::Client->new(port => $nginx->port);
+my $caller = RefundNotify::Test::Caller->new(port => $nginx->port);
 
-my ($steps, $failures) = (0, 0);
+my ($steps, $notifies, $failures) = (0, 0, 0);
 
 introduce();
 play();
+circle();
 show_store() if $redis;
 $nginx->stop;
 
@@ -77,55 +88,51 @@ print paint(good => "All $steps are as expected, and nginx stopped cleanly."),
 
 
 sub play {
-    my $ok = { v2 => '<xml><return_code><![CDATA[SUCCESS]]></return_code>'
-                     . '<return_msg><![CDATA[OK]]></return_msg></xml>',
-               v3 => '{"code":"SUCCESS","message":"OK"}' };
-
     my $first = $pay->v3_notify($shop);
 
     step('A refund succeeded: an APIv3 notify',
          'JSON, signed with WeChat Pay\'s key, encrypted with the APIv3 key.',
          $first,
-         status => 200, body => $ok->{v3}, result => 'delivered',
+         status => 200, body => $ok{v3}, result => 'delivered',
          attempt => 1);
 
     step('The same notify again',
          'WeChat Pay repeats, freshly signed, what it saw no SUCCESS for. The '
          . 'app is not called twice.',
          $pay->resend($shop, $first),
-         again => 1, status => 200, body => $ok->{v3}, result => 'duplicate');
+         again => 1, status => 200, body => $ok{v3}, result => 'duplicate');
 
     step('A refund did not arrive: ABNORMAL',
          'The bank card is closed, say: not a failure, but somebody has to '
          . 'act.',
          $pay->v3_notify($shop, -status => 'ABNORMAL'),
-         status => 200, body => $ok->{v3}, result => 'delivered',
+         status => 200, body => $ok{v3}, result => 'delivered',
          attempt => 1);
 
     step('A refund was closed: CLOSED',
          'No money moved; it may be asked for again under a new '
          . 'out_refund_no.',
          $pay->v3_notify($shop, -status => 'CLOSED'),
-         status => 200, body => $ok->{v3}, result => 'delivered',
+         status => 200, body => $ok{v3}, result => 'delivered',
          attempt => 1);
 
     step('A refund succeeded: an APIv2 notify',
          'XML with an encrypted <root> in it. The same URL takes it, and the '
          . 'app gets the same JSON.',
          $pay->v2_notify($shop),
-         status => 200, body => $ok->{v2}, result => 'delivered',
+         status => 200, body => $ok{v2}, result => 'delivered',
          attempt => 1);
 
     step('A refund did not arrive: APIv2\'s CHANGE',
          'The app reads ABNORMAL, as from APIv3.',
          $pay->v2_notify($shop, -status => 'ABNORMAL'),
-         status => 200, body => $ok->{v2}, result => 'delivered',
+         status => 200, body => $ok{v2}, result => 'delivered',
          attempt => 1);
 
     step('A refund was closed: APIv2\'s REFUNDCLOSE',
          'The app reads CLOSED.',
          $pay->v2_notify($shop, -status => 'CLOSED'),
-         status => 200, body => $ok->{v2}, result => 'delivered',
+         status => 200, body => $ok{v2}, result => 'delivered',
          attempt => 1);
 
     step('A forged APIv3 notify',
@@ -157,15 +164,87 @@ sub play {
          'The app gets it again under the same webhook-id, as attempt 2, and '
          . 'accepts.',
          $pay->resend($shop, $retried),
-         again => 1, status => 200, body => $ok->{v3}, result => 'delivered',
+         again => 1, status => 200, body => $ok{v3}, result => 'delivered',
          attempt => 2);
 
     return;
 }
 
 
+# From the refund to its notify, under both versions of the API.
+
+sub circle {
+    my $number = 1217752501;
+    my (%asked, %told);
+
+    for my $version (qw(v3 v2)) {
+        my $name = "API$version";
+        my $body = $caller->body(
+            out_refund_no => 'refund-' . ++$number, transaction_id => undef,
+            out_trade_no => "order-$number", reason => 'sold out',
+            amount => { refund => 999, total => 3960 });
+
+        $asked{$version} = ask($version, $body);
+
+        my $notify = $server->notify($body->{out_refund_no});
+
+        ($told{$version}) = step(
+            "The circle closes: the $name notify of that refund",
+            'WeChat Pay sends it to the notify_url that the module gave.',
+            $notify, status => 200, body => $ok{$version},
+            result => 'delivered', attempt => 1);
+    }
+
+    print "\n", paint(title => '    Side by side, what the app reads'), "\n";
+    beside('The answer', %asked);
+    beside('The event', %told);
+    return;
+}
+
+
+# The app asks for a refund; returns the JSON that it reads.
+
+sub ask {
+    my ($version, $body) = @_;
+
+    my $path = $version eq 'v3' ? '/refunds' : '/v2/refunds';
+
+    $server->forget;
+
+    $steps++;
+    print "\n", paint(title => sprintf '%2d  The app asks for a refund: API%s',
+                      $steps, $version), "\n    ",
+          paint(dim => 'Plain JSON, and no key: the module checks it, signs '
+                       . 'it, and verifies the answer.'), "\n\n";
+    show('the app sends', "POST $path",
+         split /\n/, pretty(decode_utf8($json->encode($body))));
+
+    my $response = $caller->call('POST', $path, $body);
+
+    for my $request ($server->requests) {
+        my $headers = $request->{headers};
+
+        show('WeChat Pay reads', "$request->{method} $request->{path}",
+             (map { "$_: $headers->{lc $_}" } grep { $headers->{lc $_} }
+                  qw(Authorization Wechatpay-Serial)),
+             $version eq 'v2'
+             ? "with the certificate of $request->{client_certificate}" : (),
+             decode_utf8($request->{body}));
+    }
+
+    show('the app reads', $response->{status},
+         split /\n/, pretty(decode_utf8($response->{body})));
+
+    verdict(differs('the answer', $response->{line}, '200 accepted'),
+            differs('the calls', scalar $server->requests, 1),
+            map { "WeChat Pay objects: $_" } $server->problems);
+
+    return $response->{body};
+}
+
+
 # One notify from end to end; %want says how it has to go.  Without attempt the
-# app must not be called.
+# app must not be called.  Returns what it was sent.
 
 sub step {
     my ($title, $explanation, $notify, %want) = @_;
@@ -184,7 +263,7 @@ sub step {
 
     my $response = $client->post($url, $notify);
     my @calls = $app->requests;
-    my $log = logged($steps);
+    my $log = logged(++$notifies);
 
     show_call($_, $app_answers) for @calls;
     show('the app hears', paint(dim => 'nothing')) if !@calls;
@@ -200,6 +279,14 @@ sub step {
                  differs('the calls of the app', scalar @calls,
                          $want{attempt} ? 1 : 0),
                  map { check_call($_, $notify, $want{attempt}) } @calls;
+
+    verdict(@wrong);
+    return map { $_->{body} } @calls;
+}
+
+
+sub verdict {
+    my (@wrong) = @_;
 
     show('', @wrong ? map { paint(bad => $_) } @wrong
                     : paint(good => 'as expected'));
@@ -305,18 +392,20 @@ sub stranger {
 
 
 sub start_nginx {
-    my $server = RefundNotify::Test::Nginx->new;
+    my $new = RefundNotify::Test::Nginx->new;
     my $store = $redis ? $redis->url : 'shm:10m';
 
-    $server->write_file('whsec', "$secret\n", 0600);
-    $server->{vars} = {
-        MERCHANT => $pay->write($shop, $server->dir),
+    $new->write_file('whsec', "$secret\n", 0600);
+    $new->{vars} = {
+        MERCHANT => $pay->write($shop, $new->dir),
         STORE => $store,
         APP => $app->port,
+        PAY => $server->port,
     };
-    $server->write_file('nginx.conf', conf());
+    $new->write_file('wechatpay_upstream.conf', $server->include);
+    $new->write_file('nginx.conf', conf());
 
-    return $server->start;
+    return $new->start;
 }
 
 
@@ -333,6 +422,8 @@ http {
     %%MERCHANT%%
     refund_store demo %%STORE%%;
 
+    upstream api.mch.weixin.qq.com { server 127.0.0.1:%%PAY%%; }
+
     server {
         listen 127.0.0.1:%%PORT%%;
 
@@ -348,6 +439,27 @@ http {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
             include    $root/conf/refund_delivery.conf;
+        }
+
+        location /refunds {
+            refund_request            shop;
+            refund_request_pass       /internal/wechatpay;
+            refund_request_notify_url https://pay.example.com$url;
+        }
+
+        location /v2/refunds {
+            refund_request            shop;
+            refund_request_api        v2;
+            refund_request_pass       /internal/wechatpay;
+            refund_request_notify_url https://pay.example.com$url;
+        }
+
+        location /internal/wechatpay/ {
+            internal;
+            proxy_pass                https://api.mch.weixin.qq.com/;
+            proxy_ssl_certificate     shop-apiclient_cert.pem;
+            proxy_ssl_certificate_key shop-apiclient_key.pem;
+            include                   wechatpay_upstream.conf;
         }
     }
 }
@@ -369,7 +481,7 @@ sub logged {
 
 
 sub introduce {
-    my ($server) = $nginx->expand(conf()) =~ /(    server \{.*\n    \}\n)/s;
+    my ($block) = $nginx->expand(conf()) =~ /(    server \{.*\n    \}\n)/s;
 
     print paint(title => 'refund-notify'), "\n\n",
           "WeChat Pay  -->  nginx with the module  -->  business app\n",
@@ -378,7 +490,7 @@ sub introduce {
           "What has been delivered is remembered in ",
           $redis ? 'Redis, ' . $redis->url : "nginx' shared memory", ".\n",
           "What nginx.conf says about it:\n\n";
-    print paint(dim => $_), "\n" for split /\n/, $server;
+    print paint(dim => $_), "\n" for split /\n/, $block;
     return;
 }
 
@@ -457,9 +569,10 @@ sub show {
 
 
 sub wrap {
-    my ($line) = @_;
+    my ($line, $room) = @_;
 
-    my $room = WIDTH - 4 - MARGIN;
+    $room //= WIDTH - 4 - MARGIN;
+
     my ($indent) = $line =~ /^( *)/;
     my @pieces;
 
@@ -474,6 +587,69 @@ sub wrap {
     }
 
     return @pieces, $line;
+}
+
+
+# Two JSON texts in two columns, one line for each member.
+
+sub beside {
+    my ($title, %text) = @_;
+
+    my @width = (34, 32, 32);
+    my (@names, %value, %seen);
+
+    for my $version (qw(v2 v3)) {
+        my $at = 0;
+
+        for (members('', tokens(\decode_utf8($text{$version} // '{}')))) {
+            my ($name, $value) = @$_;
+
+            # what only the other has stands behind what comes before it there
+
+            splice @names, $at, 0, $name if !$seen{$name}++;
+            ($at) = map { $_ + 1 } grep { $names[$_] eq $name } 0 .. $#names;
+            $value{$name}{$version} = $value;
+        }
+    }
+
+    print "\n";
+
+    for ([ $title, 'APIv2', 'APIv3' ],
+         map { [ $_, map { $_ // '' } @{ $value{$_} }{qw(v2 v3)} ] } @names)
+    {
+        my @cells = map { [ wrap($_->[0], $_->[1] - 1) ] }
+                        [ $_->[0], $width[0] ], [ $_->[1], $width[1] ],
+                        [ $_->[2], $width[2] ];
+
+        while (grep { @$_ } @cells) {
+            my @row = map { shift @$_ // '' } @cells;
+            my $line = ' ' x 4 . join '', map {
+                $row[$_] . ' ' x ($width[$_] - columns($row[$_]))
+            } 0 .. 2;
+
+            $line =~ s/ +$//;
+            print $_->[0] eq $title ? paint(name => $line) : $line, "\n";
+        }
+    }
+
+    return;
+}
+
+
+# The members of JSON, those within others as data.amount.total.
+
+sub members {
+    my ($path, $value) = @_;
+
+    return [ $path, layout($value, 2) ]
+        if !ref $value || $value->[0] ne '{' || !defined $value->[1];
+
+    my (undef, @members) = @$value;
+
+    return map {
+        my ($name) = $_->[0] =~ /^"(.*)": $/;
+        members(length $path ? "$path.$name" : $name, $_->[1]);
+    } @members;
 }
 
 

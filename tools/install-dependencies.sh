@@ -22,7 +22,7 @@ else
     build="$build nginx nginx-dev"
 fi
 
-simulators="nginx perl libcryptx-perl libjson-xs-perl
+simulators="nginx perl libcryptx-perl libio-socket-ssl-perl libjson-xs-perl
             libmojolicious-perl"
 
 demo="$simulators"

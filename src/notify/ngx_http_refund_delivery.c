@@ -7,7 +7,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "ngx_http_refund_acknowledgement.h"
 #include "ngx_http_refund_delivery.h"
 
 
@@ -34,9 +33,8 @@ static void ngx_http_refund_delivery_cut_handler(ngx_event_t *ev);
 static void ngx_http_refund_delivery_finish(void *data);
 static void ngx_http_refund_delivery_outcome(
     ngx_http_refund_delivery_t *delivery, ngx_http_request_t *r);
-static void ngx_http_refund_delivery_answer(
-    ngx_http_refund_delivery_t *delivery, ngx_http_request_t *r,
-    ngx_uint_t status);
+static ngx_http_refund_delivery_peer_e ngx_http_refund_delivery_peer(
+    ngx_str_t *schema);
 static void ngx_http_refund_delivery_closed(void *data);
 static void ngx_http_refund_delivery_done_handler(ngx_event_t *ev);
 static ssize_t ngx_http_refund_delivery_send(ngx_connection_t *c, u_char *buf,
@@ -50,6 +48,8 @@ static ssize_t ngx_http_refund_delivery_recv_chain(ngx_connection_t *c,
 static ngx_int_t ngx_http_refund_delivery_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_delivery_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_refund_delivery_keep(
+    ngx_http_refund_delivery_t *delivery, ngx_buf_t *b);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -60,19 +60,16 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 static ngx_queue_t  ngx_http_refund_deliveries;
 
 
-static ngx_str_t  ngx_http_refund_delivery_method = ngx_string("POST");
 static ngx_str_t  ngx_http_refund_delivery_protocol = ngx_string("HTTP/1.1");
-static ngx_str_t  ngx_http_refund_delivery_type =
-    ngx_string("application/json");
 
 
 ngx_int_t
 ngx_http_refund_delivery_origin(ngx_http_request_t *r, ngx_pool_t *pool,
     ngx_http_refund_delivery_origin_t *origin)
 {
-    u_char                    *p;
-    ngx_connection_t          *c;
-    ngx_http_core_srv_conf_t  *cscf;
+    ngx_connection_t                   *c;
+    ngx_http_core_srv_conf_t           *cscf;
+    ngx_http_refund_delivery_origin_t   from;
 
     c = r->connection;
 
@@ -80,45 +77,63 @@ ngx_http_refund_delivery_origin(ngx_http_request_t *r, ngx_pool_t *pool,
         return NGX_ERROR;
     }
 
-    p = ngx_palloc(pool, ngx_align(c->socklen, NGX_ALIGNMENT)
-                         + ngx_align(c->local_socklen, NGX_ALIGNMENT)
-                         + c->addr_text.len + r->headers_in.server.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    origin->sockaddr = (struct sockaddr *) p;
-    origin->socklen = c->socklen;
-    ngx_memcpy(p, c->sockaddr, c->socklen);
-    p += ngx_align(c->socklen, NGX_ALIGNMENT);
-
-    origin->local_sockaddr = (struct sockaddr *) p;
-    origin->local_socklen = c->local_socklen;
-    ngx_memcpy(p, c->local_sockaddr, c->local_socklen);
-    p += ngx_align(c->local_socklen, NGX_ALIGNMENT);
-
-    origin->addr_text.data = p;
-    origin->addr_text.len = c->addr_text.len;
-    p = ngx_cpymem(p, c->addr_text.data, c->addr_text.len);
-
-    origin->host.data = p;
-    origin->host.len = r->headers_in.server.len;
-    ngx_memcpy(p, r->headers_in.server.data, r->headers_in.server.len);
-
     /* the server that was chosen by name, not the default one of the address */
 
     cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
 
-    origin->conf_ctx = cscf->ctx;
-    origin->addr_conf = r->http_connection->addr_conf;
-    origin->listening = c->listening;
-    origin->log = *c->log;
-    origin->log_error = c->log_error;
-    origin->limit_conn_status = r->main->limit_conn_status;
-    origin->limit_req_status = r->main->limit_req_status;
+    from.conf_ctx = cscf->ctx;
+    from.addr_conf = r->http_connection->addr_conf;
+    from.listening = c->listening;
+    from.sockaddr = c->sockaddr;
+    from.socklen = c->socklen;
+    from.addr_text = c->addr_text;
+    from.local_sockaddr = c->local_sockaddr;
+    from.local_socklen = c->local_socklen;
+    from.log = *c->log;
+    from.log_error = c->log_error;
+    from.host = r->headers_in.server;
+    from.limit_conn_status = r->main->limit_conn_status;
+    from.limit_req_status = r->main->limit_req_status;
 #if (nginx_version >= 1029000)
-    origin->port = r->port;
+    from.port = r->port;
 #endif
+
+    return ngx_http_refund_delivery_copy_origin(&from, pool, origin);
+}
+
+
+ngx_int_t
+ngx_http_refund_delivery_copy_origin(
+    const ngx_http_refund_delivery_origin_t *from, ngx_pool_t *pool,
+    ngx_http_refund_delivery_origin_t *origin)
+{
+    u_char  *p;
+
+    p = ngx_palloc(pool, ngx_align(from->socklen, NGX_ALIGNMENT)
+                         + ngx_align(from->local_socklen, NGX_ALIGNMENT)
+                         + from->addr_text.len + from->host.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    *origin = *from;
+
+    origin->sockaddr = (struct sockaddr *) p;
+    ngx_memcpy(p, from->sockaddr, from->socklen);
+    p += ngx_align(from->socklen, NGX_ALIGNMENT);
+
+    origin->local_sockaddr = (struct sockaddr *) p;
+    ngx_memcpy(p, from->local_sockaddr, from->local_socklen);
+    p += ngx_align(from->local_socklen, NGX_ALIGNMENT);
+
+    origin->addr_text.data = p;
+    p = ngx_cpymem(p, from->addr_text.data, from->addr_text.len);
+
+    origin->host.data = p;
+
+    if (from->host.len) {
+        ngx_memcpy(p, from->host.data, from->host.len);
+    }
 
     return NGX_OK;
 }
@@ -130,15 +145,18 @@ ngx_http_refund_delivery_start(ngx_http_refund_delivery_t *delivery)
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
-    delivery->outcome = NGX_HTTP_REFUND_DELIVERY_REFUSED;
     delivery->reason = "the delivery could not be started";
+    delivery->peer = NGX_HTTP_REFUND_DELIVERY_NOBODY;
+    delivery->peer_status = 0;
     delivery->status = 0;
     delivery->time = 0;
-    delivery->request = NULL;
-    delivery->answer_len = 0;
-    delivery->answer = NULL;
-    delivery->last = 0;
+    ngx_str_null(&delivery->answer);
+    delivery->answer_size = 0;
+    delivery->passed = 0;
+    delivery->silent = 0;
+    delivery->complete = 0;
     delivery->timedout = 0;
+    delivery->request = NULL;
 
     ngx_memzero(&delivery->cut, sizeof(ngx_event_t));
     ngx_memzero(&delivery->done, sizeof(ngx_event_t));
@@ -312,8 +330,8 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     ngx_http_cleanup_t       *cln;
     ngx_http_request_body_t  *rb;
 
-    r->method = NGX_HTTP_POST;
-    r->method_name = ngx_http_refund_delivery_method;
+    r->method = delivery->method;
+    r->method_name = delivery->method_name;
     r->http_version = NGX_HTTP_VERSION_11;
     r->http_protocol = ngx_http_refund_delivery_protocol;
 
@@ -337,8 +355,8 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    p = ngx_pnalloc(r->pool, sizeof("POST ? HTTP/1.1") - 1
-                             + delivery->uri.len + delivery->args.len
+    p = ngx_pnalloc(r->pool, sizeof(" ? HTTP/1.1") - 1
+                             + delivery->method_name.len + delivery->uri.len + delivery->args.len
                              + NGX_SIZE_T_LEN);
     if (p == NULL) {
         return NGX_ERROR;
@@ -348,7 +366,8 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 
     r->request_line.data = p;
 
-    p = ngx_cpymem(p, "POST ", sizeof("POST ") - 1);
+    p = ngx_cpymem(p, delivery->method_name.data, delivery->method_name.len);
+    *p++ = ' ';
 
     r->unparsed_uri.data = p;
 
@@ -369,19 +388,26 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     length.len = ngx_sprintf(p, "%uz", delivery->body.len) - p;
 
     r->headers_in.server = delivery->origin->host;
-    r->headers_in.content_length_n = delivery->body.len;
+    r->headers_in.content_length_n = delivery->content_type.len
+                                     ? (off_t) delivery->body.len : -1;
 
     r->headers_in.host = ngx_http_refund_delivery_header(r, "host",
                              &delivery->origin->host);
-    r->headers_in.content_type = ngx_http_refund_delivery_header(r,
-                             "content-type", &ngx_http_refund_delivery_type);
-    r->headers_in.content_length = ngx_http_refund_delivery_header(r,
+    if (r->headers_in.host == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (delivery->content_type.len) {
+        r->headers_in.content_type = ngx_http_refund_delivery_header(r,
+                             "content-type", &delivery->content_type);
+        r->headers_in.content_length = ngx_http_refund_delivery_header(r,
                              "content-length", &length);
 
-    if (r->headers_in.host == NULL || r->headers_in.content_type == NULL
-        || r->headers_in.content_length == NULL)
-    {
-        return NGX_ERROR;
+        if (r->headers_in.content_type == NULL
+            || r->headers_in.content_length == NULL)
+        {
+            return NGX_ERROR;
+        }
     }
 
     for (i = 0; i < delivery->nheaders; i++) {
@@ -396,10 +422,30 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     /* even an empty body: without it the core would read from the socket */
 
     rb = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+    if (rb == NULL) {
+        return NGX_ERROR;
+    }
+
+    r->request_body = rb;
+
+    /* added first, it runs last: upstream has told its bytes by then */
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_refund_delivery_finish;
+    cln->data = r;
+
+    if (delivery->body.len == 0) {
+        return NGX_OK;
+    }
+
     b = ngx_calloc_buf(r->pool);
     cl = ngx_alloc_chain_link(r->pool);
 
-    if (rb == NULL || b == NULL || cl == NULL) {
+    if (b == NULL || cl == NULL) {
         return NGX_ERROR;
     }
 
@@ -415,17 +461,6 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 
     rb->bufs = cl;
     rb->buf = b;
-    r->request_body = rb;
-
-    /* added first, it runs last: upstream has told its bytes by then */
-
-    cln = ngx_http_cleanup_add(r, 0);
-    if (cln == NULL) {
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_http_refund_delivery_finish;
-    cln->data = r;
 
     return NGX_OK;
 }
@@ -512,127 +547,76 @@ ngx_http_refund_delivery_finish(void *data)
 }
 
 
+/*
+ * A page of nginx' own is complete too, and error_page can turn a failure into
+ * 200: who answered, and how, is told by upstream's states only.
+ */
+
 static void
 ngx_http_refund_delivery_outcome(ngx_http_refund_delivery_t *delivery,
     ngx_http_request_t *r)
 {
-    ngx_uint_t                  i, sent, silent;
+    ngx_uint_t                  i;
     ngx_http_upstream_state_t  *state, *last;
 
-    sent = 0;
-    silent = 0;
+    delivery->status = r->headers_out.status;
+
+    if (r->upstream_states == NULL) {
+        return;
+    }
+
     last = NULL;
+    state = r->upstream_states->elts;
 
-    if (r->upstream_states) {
-        state = r->upstream_states->elts;
+    for (i = 0; i < r->upstream_states->nelts; i++) {
 
-        for (i = 0; i < r->upstream_states->nelts; i++) {
+        if (state[i].peer == NULL) {
+            /* the mark that an internal redirect leaves */
+            continue;
+        }
 
-            if (state[i].peer == NULL) {
-                /* the mark that an internal redirect leaves */
-                continue;
-            }
+        last = &state[i];
 
-            last = &state[i];
-
-            if (state[i].bytes_sent > 0) {
-                sent = 1;
-
-                if (state[i].header_time == (ngx_msec_t) -1) {
-                    silent = 1;
-                }
-            }
+        if (state[i].bytes_sent > 0
+            && state[i].header_time == (ngx_msec_t) -1)
+        {
+            delivery->silent = 1;
         }
     }
 
-    /*
-     * A page of nginx' own is complete too, and error_page can turn a failure
-     * into 200: only what the business app itself said counts, and only if the
-     * status was not changed on its way.
-     */
-
-    if (last && last->header_time != (ngx_msec_t) -1) {
-        delivery->status = last->status;
-
-        if (delivery->last) {
-            ngx_http_refund_delivery_answer(delivery, r, last->status);
-
-        } else {
-            delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
-            delivery->reason = delivery->timedout
-                               ? "its answer did not end in time"
-                               : "its answer was cut short";
-        }
-
-    } else if (!sent) {
-        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_REFUSED;
-        delivery->reason = last ? "it could not be reached"
-                                : "the location did not pass the request on";
-
-    } else {
-        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
-        delivery->reason = "it did not answer";
+    if (last == NULL) {
+        return;
     }
 
-    /* an earlier peer of the same delivery may have accepted in silence */
+    delivery->passed = 1;
 
-    if (silent && delivery->outcome == NGX_HTTP_REFUND_DELIVERY_REFUSED) {
-        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
+    if (last->header_time != (ngx_msec_t) -1) {
+        delivery->peer = ngx_http_refund_delivery_peer(&r->upstream->schema);
+        delivery->peer_status = last->status;
     }
 }
 
 
-static void
-ngx_http_refund_delivery_answer(ngx_http_refund_delivery_t *delivery,
-    ngx_http_request_t *r, ngx_uint_t status)
+static ngx_http_refund_delivery_peer_e
+ngx_http_refund_delivery_peer(ngx_str_t *schema)
 {
-    ngx_str_t  *schema, answer;
-
-    if (status < 200 || status > 299
-        || r->headers_out.status < 200 || r->headers_out.status > 299)
-    {
-        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_REFUSED;
-        delivery->reason = "its answer is no acceptance";
-        return;
+    if (schema->len < 4) {
+        return NGX_HTTP_REFUND_DELIVERY_FASTCGI;
     }
 
-    schema = &r->upstream->schema;
-
-    if (schema->len >= 4 && ngx_strncmp(schema->data, "grpc", 4) == 0) {
-        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
-        delivery->reason = "grpc_pass cannot take deliveries";
-        return;
+    if (ngx_strncmp(schema->data, "http", 4) == 0) {
+        return NGX_HTTP_REFUND_DELIVERY_HTTP;
     }
 
-    if (delivery->ack == NGX_HTTP_REFUND_ACK_CODE) {
-        answer.data = delivery->answer;
-        answer.len = delivery->answer_len;
-
-        delivery->reason = ngx_http_refund_acknowledgement(&answer);
-
-        delivery->outcome = delivery->reason
-                            ? NGX_HTTP_REFUND_DELIVERY_REFUSED
-                            : NGX_HTTP_REFUND_DELIVERY_ACCEPTED;
-        return;
+    if (ngx_strncmp(schema->data, "scgi", 4) == 0) {
+        return NGX_HTTP_REFUND_DELIVERY_SCGI;
     }
 
-    /*
-     * FastCGI and uwsgi do not show that an answer was cut short, and PHP
-     * answers 200 when it dies.
-     */
-
-    if (schema->len < 4 || ngx_strncmp(schema->data, "http", 4) != 0) {
-
-        if (schema->len < 4 || ngx_strncmp(schema->data, "scgi", 4) != 0) {
-            delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
-            delivery->reason = "fastcgi_pass and uwsgi_pass need "
-                               "\"refund_notify_ack code\"";
-            return;
-        }
+    if (ngx_strncmp(schema->data, "grpc", 4) == 0) {
+        return NGX_HTTP_REFUND_DELIVERY_GRPC;
     }
 
-    delivery->outcome = NGX_HTTP_REFUND_DELIVERY_ACCEPTED;
-    delivery->reason = NULL;
+    return NGX_HTTP_REFUND_DELIVERY_FASTCGI;
 }
 
 
@@ -727,11 +711,19 @@ ngx_http_refund_delivery_recv_chain(ngx_connection_t *c, ngx_chain_t *in,
 static ngx_int_t
 ngx_http_refund_delivery_header_filter(ngx_http_request_t *r)
 {
-    if (r != r->main || ngx_http_refund_delivery_of(r) == NULL) {
+    ngx_http_refund_delivery_t  *delivery;
+
+    delivery = (r == r->main) ? ngx_http_refund_delivery_of(r) : NULL;
+
+    if (delivery == NULL) {
         return ngx_http_next_header_filter(r);
     }
 
     r->header_sent = 1;
+
+    if (delivery->header) {
+        delivery->header(delivery, r);
+    }
 
     return NGX_OK;
 }
@@ -740,7 +732,6 @@ ngx_http_refund_delivery_header_filter(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_refund_delivery_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
-    size_t                       size;
     ngx_buf_t                   *b;
     ngx_chain_t                 *cl;
     ngx_http_refund_delivery_t  *delivery;
@@ -754,34 +745,66 @@ ngx_http_refund_delivery_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     for (cl = in; cl; cl = cl->next) {
         b = cl->buf;
 
-        if (delivery->ack == NGX_HTTP_REFUND_ACK_CODE && ngx_buf_in_memory(b)
-            && delivery->answer_len <= NGX_HTTP_REFUND_DELIVERY_ANSWER_SIZE)
+        if (ngx_buf_in_memory(b)
+            && ngx_http_refund_delivery_keep(delivery, b) != NGX_OK)
         {
-            if (delivery->answer == NULL) {
-                delivery->answer = ngx_pnalloc(r->pool,
-                                     NGX_HTTP_REFUND_DELIVERY_ANSWER_SIZE + 1);
-                if (delivery->answer == NULL) {
-                    return NGX_ERROR;
-                }
-            }
-
-            /* one byte more than is taken tells that it is too long */
-
-            size = ngx_min((size_t) (b->last - b->pos),
-                           NGX_HTTP_REFUND_DELIVERY_ANSWER_SIZE + 1
-                           - delivery->answer_len);
-
-            ngx_memcpy(delivery->answer + delivery->answer_len, b->pos, size);
-            delivery->answer_len += size;
+            return NGX_ERROR;
         }
 
         if (b->last_buf) {
-            delivery->last = 1;
+            delivery->complete = 1;
         }
 
         b->pos = b->last;
         b->file_pos = b->file_last;
     }
+
+    return NGX_OK;
+}
+
+
+/* One byte more than was asked for tells that the answer is too long. */
+
+static ngx_int_t
+ngx_http_refund_delivery_keep(ngx_http_refund_delivery_t *delivery,
+    ngx_buf_t *b)
+{
+    size_t   size, need;
+    u_char  *p;
+
+    if (delivery->answer_max == 0) {
+        return NGX_OK;
+    }
+
+    size = ngx_min((size_t) (b->last - b->pos),
+                   delivery->answer_max + 1 - delivery->answer.len);
+
+    if (size == 0) {
+        return NGX_OK;
+    }
+
+    need = delivery->answer.len + size;
+
+    if (need > delivery->answer_size) {
+        need = ngx_max(need, 2 * delivery->answer_size);
+        need = ngx_max(need, 1024);
+        need = ngx_min(need, delivery->answer_max + 1);
+
+        p = ngx_pnalloc(delivery->pool, need);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (delivery->answer.len) {
+            ngx_memcpy(p, delivery->answer.data, delivery->answer.len);
+        }
+
+        delivery->answer.data = p;
+        delivery->answer_size = need;
+    }
+
+    ngx_memcpy(delivery->answer.data + delivery->answer.len, b->pos, size);
+    delivery->answer.len += size;
 
     return NGX_OK;
 }
@@ -830,8 +853,8 @@ ngx_http_refund_delivery_exit_process(void)
             ngx_delete_posted_event(&delivery->done);
 
         } else {
-            delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
-            delivery->reason = "the worker exited";
+            delivery->silent = 1;
+            delivery->peer = NGX_HTTP_REFUND_DELIVERY_NOBODY;
         }
 
         ngx_queue_remove(q);

@@ -2,9 +2,9 @@
 /*
  * Copyright (C) the refund-notify authors
  *
- * A delivery: a POST to a location of this nginx, as a request of its own on a
- * connection without a socket.  It depends on no client: whoever asked for it
- * may go away while it runs.
+ * A delivery: a request to a location of this nginx, on a connection without a
+ * socket.  It depends on no client: whoever asked for it may go away while it
+ * runs.
  */
 
 
@@ -17,24 +17,18 @@
 #include <ngx_http.h>
 
 
-/* what is kept of the answer's body, for NGX_HTTP_REFUND_ACK_CODE */
-#define NGX_HTTP_REFUND_DELIVERY_ANSWER_SIZE  4096
-
-
 typedef struct ngx_http_refund_delivery_s  ngx_http_refund_delivery_t;
 
 
-typedef enum {
-    NGX_HTTP_REFUND_ACK_STATUS = 0,     /* any 2xx accepts */
-    NGX_HTTP_REFUND_ACK_CODE            /* 2xx and JSON "code":"SUCCESS" */
-} ngx_http_refund_ack_e;
-
+/* Who answered, told by the schema of the upstream. */
 
 typedef enum {
-    NGX_HTTP_REFUND_DELIVERY_ACCEPTED = 0,
-    NGX_HTTP_REFUND_DELIVERY_REFUSED,   /* for certain not accepted */
-    NGX_HTTP_REFUND_DELIVERY_UNKNOWN    /* it may have been accepted */
-} ngx_http_refund_delivery_outcome_e;
+    NGX_HTTP_REFUND_DELIVERY_NOBODY = 0,
+    NGX_HTTP_REFUND_DELIVERY_HTTP,
+    NGX_HTTP_REFUND_DELIVERY_SCGI,
+    NGX_HTTP_REFUND_DELIVERY_FASTCGI,   /* or uwsgi */
+    NGX_HTTP_REFUND_DELIVERY_GRPC
+} ngx_http_refund_delivery_peer_e;
 
 
 /*
@@ -62,10 +56,13 @@ typedef struct {
 } ngx_http_refund_delivery_origin_t;
 
 
-/* Copies of what r has, in pool. */
+/* Copies of what r, or another origin, has, in pool. */
 
 ngx_int_t ngx_http_refund_delivery_origin(ngx_http_request_t *r,
     ngx_pool_t *pool, ngx_http_refund_delivery_origin_t *origin);
+ngx_int_t ngx_http_refund_delivery_copy_origin(
+    const ngx_http_refund_delivery_origin_t *from, ngx_pool_t *pool,
+    ngx_http_refund_delivery_origin_t *origin);
 
 
 typedef void (*ngx_http_refund_delivery_handler_pt)(
@@ -77,42 +74,55 @@ struct ngx_http_refund_delivery_s {
     /* set by the caller; all of it must live until the handler runs */
 
     ngx_http_refund_delivery_origin_t    *origin;
-    ngx_str_t                             uri;
+    ngx_uint_t                            method;
+    ngx_str_t                             method_name;
+    ngx_str_t                             uri;      /* decoded */
     ngx_str_t                             args;
+    ngx_str_t                             content_type; /* len 0: no body */
     ngx_table_elt_t                      *headers;  /* lower-case keys */
     ngx_uint_t                            nheaders;
     ngx_str_t                             body;
     ngx_msec_t                            timeout;  /* then it is cut */
-    ngx_http_refund_ack_e                 ack;
+    size_t                                answer_max;   /* bytes to keep */
+    ngx_pool_t                           *pool;     /* of the answer */
     ngx_http_refund_delivery_handler_pt   handler;
     void                                 *data;
 
-    /* the outcome */
+    /* optional: called with the answer's headers */
+    void                                (*header)(
+                                        ngx_http_refund_delivery_t *delivery,
+                                        ngx_http_request_t *r);
 
-    ngx_http_refund_delivery_outcome_e    outcome;
-    const char                           *reason;   /* static, or NULL */
-    ngx_uint_t                            status;   /* of the app's, or 0 */
+    /* what came of it */
+
+    const char                           *reason;   /* it was not started */
+    ngx_http_refund_delivery_peer_e       peer;     /* who answered */
+    ngx_uint_t                            peer_status;  /* as it answered */
+    ngx_uint_t                            status;   /* as nginx passed it on */
     ngx_msec_t                            time;     /* milliseconds */
+    ngx_str_t                             answer;   /* answer_max + 1 at most */
+
+    unsigned                              passed:1; /* to some peer */
+    unsigned                              silent:1; /* a peer got it, and said
+                                                       nothing */
+    unsigned                              complete:1;   /* the answer ended */
+    unsigned                              timedout:1;   /* it was cut */
 
     /* its own */
 
     ngx_http_request_t                   *request;
     ngx_msec_t                            start;
+    size_t                                answer_size;
     ngx_event_t                           cut;
     ngx_event_t                           done;
     ngx_queue_t                           queue;
-    size_t                                answer_len;
-    u_char                               *answer;
-
-    unsigned                              last:1;   /* the answer's end seen */
-    unsigned                              timedout:1;
 };
 
 
 /*
  * Starts it.  NGX_OK: handler runs once, later, from an event of its own (or
  * when the worker exits).  NGX_ERROR: nothing was started, handler will not
- * run; outcome and reason are set.
+ * run; reason, a static phrase, is set.
  */
 
 ngx_int_t ngx_http_refund_delivery_start(ngx_http_refund_delivery_t *delivery);

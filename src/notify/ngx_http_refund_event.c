@@ -25,6 +25,7 @@ static ngx_int_t ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
 
 ngx_http_refund_event_t *
 ngx_http_refund_event_create(ngx_http_request_t *r,
+    const ngx_http_refund_delivery_origin_t *origin,
     ngx_http_refund_event_conf_t *conf, const wechatpay_refund_t *refund,
     ngx_str_t *merchant, ngx_str_t *traceparent, ngx_str_t *tracestate)
 {
@@ -81,7 +82,10 @@ ngx_http_refund_event_create(ngx_http_request_t *r,
         goto failed;
     }
 
-    if (ngx_http_refund_delivery_origin(r, pool, &event->origin) != NGX_OK) {
+    if (r ? ngx_http_refund_delivery_origin(r, pool, &event->origin)
+          : ngx_http_refund_delivery_copy_origin(origin, pool, &event->origin)
+        != NGX_OK)
+    {
         goto failed;
     }
 

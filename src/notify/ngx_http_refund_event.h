@@ -16,6 +16,7 @@
 #include <ngx_http.h>
 #include "wechatpay_event.h"
 #include "ngx_http_refund_conf.h"
+#include "ngx_http_refund_acknowledgement.h"
 #include "ngx_http_refund_delivery.h"
 #include "ngx_http_refund_store.h"
 
@@ -140,13 +141,15 @@ struct ngx_http_refund_event_s {
 
 
 /*
- * Makes an event of a refund that came with request r, with one reference that
- * is the caller's.  received: wall clock, seconds.  conf must live as long
+ * Makes an event of a refund that came with request r, or without one, if r is
+ * NULL, from origin, with one reference that is the caller's; the URIs of its
+ * targets hold variables only where there is a request.  received: wall clock, seconds.  conf must live as long
  * as the worker; traceparent and tracestate may be empty.  NULL: out of memory, or a target's URI is not usable (said
  * in the log).
  */
 
 ngx_http_refund_event_t *ngx_http_refund_event_create(ngx_http_request_t *r,
+    const ngx_http_refund_delivery_origin_t *origin,
     ngx_http_refund_event_conf_t *conf, const wechatpay_refund_t *refund,
     ngx_str_t *merchant, ngx_str_t *traceparent, ngx_str_t *tracestate);
 

@@ -29,6 +29,7 @@ typedef struct {
     ngx_http_refund_merchants_t      merchants;
     ngx_array_t                      stores;    /* ngx_http_refund_store_t * */
     ngx_array_t                      locations; /* .._loc_conf_t *, handlers */
+    ngx_uint_t                       used;      /* by a location of any kind */
 } ngx_http_refund_notify_main_conf_t;
 
 

@@ -7,6 +7,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "ngx_http_refund_body.h"
 #include "ngx_http_refund_log.h"
 #include "ngx_http_refund_notify.h"
 #include "ngx_http_refund_span.h"
@@ -28,8 +29,6 @@ static ngx_int_t ngx_http_refund_notify_merchant(ngx_http_request_t *r,
 static ngx_http_refund_notify_ctx_t *ngx_http_refund_notify_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_refund_notify_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_refund_notify_body(ngx_http_request_t *r,
-    wechatpay_str_t *body);
 static ngx_int_t ngx_http_refund_notify_process(ngx_http_request_t *r,
     ngx_http_refund_notify_ctx_t *ctx);
 static wechatpay_error_e ngx_http_refund_notify_parse(ngx_http_request_t *r,
@@ -233,7 +232,7 @@ ngx_http_refund_notify_process(ngx_http_request_t *r,
 
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_refund_notify_module);
 
-    rc = ngx_http_refund_notify_body(r, &body);
+    rc = ngx_http_refund_body(r, nlcf->max_body_size, &body);
 
     if (rc == NGX_DECLINED) {
         return ngx_http_refund_notify_refuse(r, ctx,
@@ -253,7 +252,7 @@ ngx_http_refund_notify_process(ngx_http_request_t *r,
         return ngx_http_refund_notify_answer_error(r, ctx, error);
     }
 
-    event = ngx_http_refund_event_create(r, &nlcf->event, &refund,
+    event = ngx_http_refund_event_create(r, NULL, &nlcf->event, &refund,
                                          &ctx->merchant->sn.str,
                                          &headers.traceparent,
                                          &headers.tracestate);
@@ -280,84 +279,6 @@ ngx_http_refund_notify_process(ngx_http_request_t *r,
     ngx_add_timer(&ctx->deadline, nlcf->deadline);
 
     return NGX_DONE;
-}
-
-
-/* The whole body as one span; NGX_DECLINED: it is too large. */
-
-static ngx_int_t
-ngx_http_refund_notify_body(ngx_http_request_t *r, wechatpay_str_t *body)
-{
-    off_t                               size;
-    u_char                             *p;
-    ssize_t                             n;
-    ngx_buf_t                          *b;
-    ngx_chain_t                        *cl;
-    ngx_http_refund_notify_loc_conf_t  *nlcf;
-
-    body->data = (u_char *) "";
-    body->len = 0;
-
-    if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return NGX_OK;
-    }
-
-    nlcf = ngx_http_get_module_loc_conf(r, ngx_http_refund_notify_module);
-
-    cl = r->request_body->bufs;
-    b = cl->buf;
-
-    if (cl->next == NULL && ngx_buf_in_memory(b)) {
-        body->data = b->pos;
-        body->len = b->last - b->pos;
-
-        return body->len > nlcf->max_body_size ? NGX_DECLINED : NGX_OK;
-    }
-
-    size = 0;
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
-        size += ngx_buf_size(cl->buf);
-
-        if (size > (off_t) nlcf->max_body_size) {
-            return NGX_DECLINED;
-        }
-    }
-
-    p = ngx_pnalloc(r->pool, (size_t) size + 1);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    body->data = p;
-    body->len = (size_t) size;
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
-        b = cl->buf;
-        size = ngx_buf_size(b);
-
-        if (size == 0) {
-            continue;
-        }
-
-        if (ngx_buf_in_memory(b)) {
-            p = ngx_cpymem(p, b->pos, (size_t) size);
-            continue;
-        }
-
-        n = ngx_read_file(b->file, p, (size_t) size, b->file_pos);
-
-        if (n != (ssize_t) size) {
-            ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
-                          "the body of a refund notify could not be read back "
-                          "from \"%V\"", &b->file->name);
-            return NGX_ERROR;
-        }
-
-        p += n;
-    }
-
-    return NGX_OK;
 }
 
 
@@ -527,7 +448,7 @@ ngx_http_refund_notify_answer_event(ngx_http_request_t *r,
                 ngx_http_refund_log_limit(reason),
                 "refund notify %V was not accepted by \"%V\": %s, status %ui, "
                 "attempt %ui", &ctx->event->id, &target->conf->name, reason,
-                target->delivery.status, target->attempt);
+                target->delivery.peer_status, target->attempt);
         break;
 
     case WECHATPAY_RESULT_STORE_ERROR:
@@ -621,6 +542,10 @@ ngx_http_refund_notify_answer(ngx_http_request_t *r,
     ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
 
     cv.value = ngx_http_refund_string(reply->body);
+
+    /* no If-None-Match and the like may make another answer of it */
+
+    r->disable_not_modified = 1;
 
     return ngx_http_send_response(r, reply->status, &type, &cv);
 }

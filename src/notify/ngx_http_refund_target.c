@@ -7,6 +7,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "ngx_http_refund_acknowledgement.h"
 #include "ngx_http_refund_log.h"
 #include "ngx_http_refund_target.h"
 #include "ngx_http_refund_webhook.h"
@@ -170,12 +171,17 @@ ngx_http_refund_target_deliver(ngx_http_refund_target_t *target)
     delivery = &target->delivery;
 
     delivery->origin = &event->origin;
+    delivery->method = NGX_HTTP_POST;
+    ngx_str_set(&delivery->method_name, "POST");
+    ngx_str_set(&delivery->content_type, "application/json");
     delivery->uri = target->uri;
     delivery->args = target->args;
     delivery->headers = target->headers;
     delivery->body = event->json;
     delivery->timeout = event->conf->delivery_timeout;
-    delivery->ack = event->conf->ack;
+    delivery->pool = event->pool;
+    delivery->answer_max = (event->conf->ack == NGX_HTTP_REFUND_ACK_CODE)
+                           ? NGX_HTTP_REFUND_ACK_ANSWER_MAX : 0;
     delivery->handler = ngx_http_refund_target_delivered;
     delivery->data = target;
 
@@ -274,7 +280,9 @@ ngx_http_refund_target_header(ngx_http_refund_target_t *target,
 static void
 ngx_http_refund_target_delivered(ngx_http_refund_delivery_t *delivery)
 {
-    ngx_http_refund_target_t  *target;
+    const char                 *reason;
+    ngx_http_refund_target_t   *target;
+    ngx_http_refund_outcome_e   outcome;
 
     target = delivery->data;
 
@@ -282,23 +290,27 @@ ngx_http_refund_target_delivered(ngx_http_refund_delivery_t *delivery)
         ngx_del_timer(&target->timer);
     }
 
+    outcome = ngx_http_refund_acknowledgement(delivery,
+                                              target->event->conf->ack,
+                                              &reason);
+
     target->upstream_time = delivery->time;
     target->sent = 1;
 
-    switch (delivery->outcome) {
+    switch (outcome) {
 
-    case NGX_HTTP_REFUND_DELIVERY_ACCEPTED:
+    case NGX_HTTP_REFUND_ACCEPTED:
         ngx_http_refund_target_known(target, WECHATPAY_RESULT_DELIVERED, NULL);
         ngx_http_refund_target_commit(target);
         break;
 
-    case NGX_HTTP_REFUND_DELIVERY_REFUSED:
+    case NGX_HTTP_REFUND_REFUSED:
         ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
-                                     delivery->reason);
+                                     reason);
         ngx_http_refund_target_release(target);
         break;
 
-    default: /* NGX_HTTP_REFUND_DELIVERY_UNKNOWN */
+    default: /* NGX_HTTP_REFUND_UNKNOWN */
 
         /*
          * It may have been accepted, or may still be worked on: the lease runs
@@ -306,7 +318,7 @@ ngx_http_refund_target_delivered(ngx_http_refund_delivery_t *delivery)
          */
 
         ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
-                                     delivery->reason);
+                                     reason);
         ngx_http_refund_target_settle(target);
         ngx_http_refund_target_end(target);
     }
@@ -590,7 +602,7 @@ ngx_http_refund_target_settle(ngx_http_refund_target_t *target)
                 ngx_http_refund_log_limit(target->reason),
                 "refund notify %V, already answered, was not delivered to "
                 "\"%V\": %s, status %ui, attempt %ui", &event->id,
-                &target->conf->name, target->reason, target->delivery.status,
+                &target->conf->name, target->reason, target->delivery.peer_status,
                 target->attempt);
         return;
     }

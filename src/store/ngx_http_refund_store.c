@@ -98,11 +98,15 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
         return NGX_OK;
     }
 
-    if (RAND_bytes(random, sizeof(random)) != 1) {
-        return ngx_http_refund_store_fail(op, "no random numbers to be had");
-    }
+    if (!op->mine) {
 
-    (void) ngx_hex_dump(op->owner, random, sizeof(random));
+        if (RAND_bytes(random, sizeof(random)) != 1) {
+            return ngx_http_refund_store_fail(op,
+                                              "no random numbers to be had");
+        }
+
+        (void) ngx_hex_dump(op->owner, random, sizeof(random));
+    }
 
     return ngx_http_refund_store_result(op, store->ops->claim(op));
 }
@@ -128,6 +132,13 @@ ngx_http_refund_store_commit(ngx_http_refund_store_op_t *op)
     ngx_http_refund_store_remember(op);
 
     return ngx_http_refund_store_result(op, op->store->ops->commit(op));
+}
+
+
+ngx_int_t
+ngx_http_refund_store_keep(ngx_http_refund_store_op_t *op)
+{
+    return ngx_http_refund_store_result(op, op->store->ops->keep(op));
 }
 
 

@@ -59,6 +59,7 @@ struct ngx_http_refund_store_op_s {
      */
     u_char                             owner[NGX_HTTP_REFUND_STORE_OWNER_LEN];
     ngx_uint_t                         attempt;
+    unsigned                           mine:1;
 
     /* set by the store */
     ngx_http_refund_store_result_e     result;
@@ -80,6 +81,7 @@ typedef struct {
     ngx_int_t  (*renew)(ngx_http_refund_store_op_t *op);
     ngx_int_t  (*release)(ngx_http_refund_store_op_t *op);
     ngx_int_t  (*commit)(ngx_http_refund_store_op_t *op);
+    ngx_int_t  (*keep)(ngx_http_refund_store_op_t *op);
 } ngx_http_refund_store_ops_t;
 
 
@@ -139,6 +141,9 @@ ngx_int_t ngx_http_refund_store_release(ngx_http_refund_store_op_t *op);
  * machine's cache remembers it from this call on, whatever the backend says.
  */
 ngx_int_t ngx_http_refund_store_commit(ngx_http_refund_store_op_t *op);
+
+/* keep: writes the claim, with op's attempt, whoever holds it; OK or ERROR */
+ngx_int_t ngx_http_refund_store_keep(ngx_http_refund_store_op_t *op);
 
 
 #endif /* _NGX_HTTP_REFUND_STORE_H_INCLUDED_ */

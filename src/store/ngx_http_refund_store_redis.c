@@ -52,6 +52,10 @@ static ngx_int_t ngx_http_refund_store_redis_release(
     ngx_http_refund_store_op_t *op);
 static ngx_int_t ngx_http_refund_store_redis_commit(
     ngx_http_refund_store_op_t *op);
+static ngx_int_t ngx_http_refund_store_redis_keep(
+    ngx_http_refund_store_op_t *op);
+static ngx_int_t ngx_http_refund_store_redis_set(
+    ngx_http_refund_store_op_t *op, u_char state);
 
 static void ngx_http_refund_store_redis_text(ngx_http_refund_store_op_t *op,
     u_char state, ngx_http_refund_store_redis_text_t *text);
@@ -77,7 +81,8 @@ const ngx_http_refund_store_ops_t  ngx_http_refund_store_redis_ops = {
     ngx_http_refund_store_redis_claim,
     ngx_http_refund_store_redis_renew,
     ngx_http_refund_store_redis_release,
-    ngx_http_refund_store_redis_commit
+    ngx_http_refund_store_redis_commit,
+    ngx_http_refund_store_redis_keep
 };
 
 
@@ -274,11 +279,25 @@ ngx_http_refund_store_redis_release(ngx_http_refund_store_op_t *op)
 static ngx_int_t
 ngx_http_refund_store_redis_commit(ngx_http_refund_store_op_t *op)
 {
+    return ngx_http_refund_store_redis_set(op, 'D');
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_redis_keep(ngx_http_refund_store_op_t *op)
+{
+    return ngx_http_refund_store_redis_set(op, 'P');
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_redis_set(ngx_http_refund_store_op_t *op, u_char state)
+{
     ngx_str_t                           set[5];
     ngx_refund_redis_command_t          command;
     ngx_http_refund_store_redis_text_t  text;
 
-    ngx_http_refund_store_redis_text(op, 'D', &text);
+    ngx_http_refund_store_redis_text(op, state, &text);
 
     ngx_str_set(&set[0], "SET");
     set[1] = text.key;
@@ -488,6 +507,7 @@ ngx_http_refund_store_redis_claimed(ngx_http_refund_store_op_t *op,
         && ngx_memcmp(record.owner, op->owner, NGX_HTTP_REFUND_STORE_OWNER_LEN)
            == 0)
     {
+        op->attempt = record.attempt;
         op->result = NGX_HTTP_REFUND_STORE_OK;
         return NGX_OK;
     }

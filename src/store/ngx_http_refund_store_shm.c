@@ -30,6 +30,8 @@ static ngx_int_t ngx_http_refund_store_shm_release(
     ngx_http_refund_store_op_t *op);
 static ngx_int_t ngx_http_refund_store_shm_commit(
     ngx_http_refund_store_op_t *op);
+static ngx_int_t ngx_http_refund_store_shm_keep(
+    ngx_http_refund_store_op_t *op);
 static ngx_int_t ngx_http_refund_store_shm_call(ngx_http_refund_store_op_t *op,
     ngx_http_refund_store_table_pt call);
 
@@ -41,7 +43,8 @@ const ngx_http_refund_store_ops_t  ngx_http_refund_store_shm_ops = {
     ngx_http_refund_store_shm_claim,
     ngx_http_refund_store_shm_renew,
     ngx_http_refund_store_shm_release,
-    ngx_http_refund_store_shm_commit
+    ngx_http_refund_store_shm_commit,
+    ngx_http_refund_store_shm_keep
 };
 
 
@@ -89,6 +92,14 @@ ngx_http_refund_store_shm_commit(ngx_http_refund_store_op_t *op)
 {
     return ngx_http_refund_store_shm_call(op,
                                           ngx_http_refund_store_table_commit);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_shm_keep(ngx_http_refund_store_op_t *op)
+{
+    return ngx_http_refund_store_shm_call(op,
+                                          ngx_http_refund_store_table_keep);
 }
 
 

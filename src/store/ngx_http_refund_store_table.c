@@ -107,6 +107,10 @@ static void ngx_http_refund_store_table_lock(
 static void ngx_http_refund_store_table_unlock(
     ngx_http_refund_store_table_t *table);
 
+static ngx_http_refund_store_table_result_e ngx_http_refund_store_table_set(
+    ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_entry_t *entry, ngx_uint_t state);
+
 static uint32_t *ngx_http_refund_store_table_bucket(
     ngx_http_refund_store_table_t *table, u_char *hash);
 static uint32_t ngx_http_refund_store_table_find(
@@ -321,7 +325,16 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
     } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
                && node->lease > ngx_current_msec)
     {
-        result = NGX_HTTP_REFUND_STORE_TABLE_IN_FLIGHT;
+        if (ngx_memcmp(node->owner, entry->owner,
+                       NGX_HTTP_REFUND_STORE_OWNER_LEN)
+            == 0)
+        {
+            entry->attempt = node->attempt;
+            result = NGX_HTTP_REFUND_STORE_TABLE_OK;
+
+        } else {
+            result = NGX_HTTP_REFUND_STORE_TABLE_IN_FLIGHT;
+        }
 
     } else {
         node->attempt++;
@@ -410,8 +423,29 @@ ngx_http_refund_store_table_result_e
 ngx_http_refund_store_table_commit(ngx_http_refund_store_table_t *table,
     ngx_http_refund_store_entry_t *entry)
 {
-    u_char    hash[EVP_MAX_MD_SIZE];
-    uint32_t  n;
+    return ngx_http_refund_store_table_set(table, entry,
+                                           NGX_HTTP_REFUND_STORE_NODE_DONE);
+}
+
+
+ngx_http_refund_store_table_result_e
+ngx_http_refund_store_table_keep(ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_entry_t *entry)
+{
+    return ngx_http_refund_store_table_set(table, entry,
+                                         NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY);
+}
+
+
+/* Whoever holds it. */
+
+static ngx_http_refund_store_table_result_e
+ngx_http_refund_store_table_set(ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_entry_t *entry, ngx_uint_t state)
+{
+    u_char                         hash[EVP_MAX_MD_SIZE];
+    uint32_t                       n;
+    ngx_http_refund_store_node_t  *node;
 
     if (ngx_http_refund_store_table_hash(table, &entry->key, hash) != NGX_OK) {
         return NGX_HTTP_REFUND_STORE_TABLE_ERROR;
@@ -426,11 +460,17 @@ ngx_http_refund_store_table_commit(ngx_http_refund_store_table_t *table,
     }
 
     if (n) {
-        ngx_http_refund_store_node(table, n)->expires = ngx_current_msec
-                                                        + entry->retain;
+        node = ngx_http_refund_store_node(table, n);
+        node->expires = ngx_current_msec + entry->retain;
 
-        ngx_http_refund_store_table_state(table, n,
-                                          NGX_HTTP_REFUND_STORE_NODE_DONE);
+        if (state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY) {
+            ngx_memcpy(node->owner, entry->owner,
+                       NGX_HTTP_REFUND_STORE_OWNER_LEN);
+            node->attempt = entry->attempt;
+            node->lease = ngx_current_msec + entry->lease;
+        }
+
+        ngx_http_refund_store_table_state(table, n, state);
     }
 
     ngx_http_refund_store_table_unlock(table);

@@ -73,6 +73,9 @@ ngx_http_refund_store_table_result_e ngx_http_refund_store_table_release(
 ngx_http_refund_store_table_result_e ngx_http_refund_store_table_commit(
     ngx_http_refund_store_table_t *table,
     ngx_http_refund_store_entry_t *entry);
+ngx_http_refund_store_table_result_e ngx_http_refund_store_table_keep(
+    ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_entry_t *entry);
 
 
 /* Is the key known to be accepted? */

@@ -35,3 +35,30 @@ wechatpay_error_phrase(wechatpay_error_e error)
 {
     return wechatpay_error_phrases[error];
 }
+
+
+wechatpay_error_e
+wechatpay_str_copy(wechatpay_str_t value, wechatpay_memory_t *memory,
+    wechatpay_str_t *copy)
+{
+    unsigned char  *p;
+
+    copy->data = NULL;
+    copy->len = 0;
+
+    if (value.len == 0) {
+        return WECHATPAY_OK;
+    }
+
+    p = memory->alloc(memory->data, value.len);
+    if (p == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    memcpy(p, value.data, value.len);
+
+    copy->data = p;
+    copy->len = value.len;
+
+    return WECHATPAY_OK;
+}

@@ -151,4 +151,10 @@ wechatpay_result_e wechatpay_error_result(wechatpay_error_e error);
 const char *wechatpay_error_phrase(wechatpay_error_e error);
 
 
+/* Copies value, which may be empty, into memory. */
+
+wechatpay_error_e wechatpay_str_copy(wechatpay_str_t value,
+    wechatpay_memory_t *memory, wechatpay_str_t *copy);
+
+
 #endif /* WECHATPAY_ERROR_H */

@@ -6,23 +6,15 @@
 
 #include "wechatpay_event.h"
 #include "wechatpay_json.h"
+#include "wechatpay_json_write.h"
+#include "wechatpay_refund_json.h"
 
 
-/* More than all names, brackets, words and the digits of money together. */
+/* More than all names, brackets and words of the event's own together. */
 
-#define WECHATPAY_EVENT_FIXED_LEN  1024
-
-#define wechatpay_event_literal(p, s)                                         \
-    ((unsigned char *) memcpy(p, s, sizeof(s) - 1) + sizeof(s) - 1)
+#define WECHATPAY_EVENT_FIXED_LEN  256
 
 
-static unsigned char *wechatpay_event_copy(unsigned char *p,
-    wechatpay_str_t value);
-static unsigned char *wechatpay_event_name(unsigned char *p, const char *name);
-static unsigned char *wechatpay_event_string(unsigned char *p,
-    const char *name, wechatpay_str_t value);
-static unsigned char *wechatpay_event_money(unsigned char *p,
-    const char *name, int64_t fen);
 static wechatpay_str_t wechatpay_event_time(time_t time, char *buf,
     size_t size);
 
@@ -49,18 +41,18 @@ wechatpay_event_id(const wechatpay_refund_t *refund,
 
     id->data = p;
 
-    p = wechatpay_event_copy(p, provider);
-    p = wechatpay_event_copy(p, refund->mch_id);
+    p = wechatpay_json_write_copy(p, provider);
+    p = wechatpay_json_write_copy(p, refund->mch_id);
     *p++ = ':';
-    p = wechatpay_event_copy(p, refund->refund_id);
+    p = wechatpay_json_write_copy(p, refund->refund_id);
     *p++ = ':';
-    p = wechatpay_event_copy(p, wechatpay_refund_status_name(refund->status));
+    p = wechatpay_json_write_copy(p, wechatpay_refund_status_name(refund->status));
 
     if (refund->version == WECHATPAY_V3
         && refund->status == WECHATPAY_REFUND_ABNORMAL)
     {
         *p++ = ':';
-        p = wechatpay_event_copy(p, refund->notify_id);
+        p = wechatpay_json_write_copy(p, refund->notify_id);
     }
 
     id->len = (size_t) (p - id->data);
@@ -96,17 +88,10 @@ wechatpay_event_json(const wechatpay_refund_t *refund, wechatpay_str_t id,
         timestamp = wechatpay_event_time(received, buf, sizeof(buf));
     }
 
-    size = timestamp.len + id.len + merchant.len
-           + refund->mch_id.len + refund->sub_mch_id.len
-           + refund->app_id.len + refund->sub_app_id.len
-           + refund->transaction_id.len + refund->out_trade_no.len
-           + refund->refund_id.len + refund->out_refund_no.len
-           + refund->success_time.len + refund->user_received_account.len
-           + refund->funds_account.len + refund->request_source.len
-           + refund->amount.currency.len;
-
-    size = WECHATPAY_EVENT_FIXED_LEN + wechatpay_json_escaped_length(size)
-           + refund->extra.len;
+    size = WECHATPAY_EVENT_FIXED_LEN
+           + wechatpay_json_escaped_length(timestamp.len + id.len
+                                           + merchant.len)
+           + wechatpay_refund_json_length(refund);
 
     p = memory->alloc(memory->data, size);
     if (p == NULL) {
@@ -116,131 +101,22 @@ wechatpay_event_json(const wechatpay_refund_t *refund, wechatpay_str_t id,
     json->data = p;
 
     *p++ = '{';
-    p = wechatpay_event_string(p, "type",
+    p = wechatpay_json_write_string(p, "type",
                                wechatpay_event_types[refund->status]);
-    p = wechatpay_event_string(p, "timestamp", timestamp);
-    p = wechatpay_event_string(p, "id", id);
-    p = wechatpay_event_string(p, "provider", provider);
-    p = wechatpay_event_string(p, "api_version", version);
-    p = wechatpay_event_string(p, "merchant", merchant);
+    p = wechatpay_json_write_string(p, "timestamp", timestamp);
+    p = wechatpay_json_write_string(p, "id", id);
+    p = wechatpay_json_write_string(p, "provider", provider);
+    p = wechatpay_json_write_string(p, "api_version", version);
+    p = wechatpay_json_write_string(p, "merchant", merchant);
 
-    p = wechatpay_event_literal(p, ",\"data\":{");
-    p = wechatpay_event_string(p, "mch_id", refund->mch_id);
-    p = wechatpay_event_string(p, "sub_mch_id", refund->sub_mch_id);
-    p = wechatpay_event_string(p, "app_id", refund->app_id);
-    p = wechatpay_event_string(p, "sub_app_id", refund->sub_app_id);
-    p = wechatpay_event_string(p, "transaction_id", refund->transaction_id);
-    p = wechatpay_event_string(p, "out_trade_no", refund->out_trade_no);
-    p = wechatpay_event_string(p, "refund_id", refund->refund_id);
-    p = wechatpay_event_string(p, "out_refund_no", refund->out_refund_no);
-    p = wechatpay_event_string(p, "status",
-                               wechatpay_refund_status_name(refund->status));
-    p = wechatpay_event_string(p, "success_time", refund->success_time);
-    p = wechatpay_event_string(p, "user_received_account",
-                               refund->user_received_account);
-    p = wechatpay_event_string(p, "funds_account", refund->funds_account);
-    p = wechatpay_event_string(p, "request_source", refund->request_source);
+    p = wechatpay_json_write_name(p, "data");
+    p = wechatpay_refund_json(p, refund, 0);
 
-    p = wechatpay_event_literal(p, ",\"amount\":{");
-    p = wechatpay_event_money(p, "total", refund->amount.total);
-    p = wechatpay_event_money(p, "refund", refund->amount.refund);
-    p = wechatpay_event_money(p, "payer_total", refund->amount.payer_total);
-    p = wechatpay_event_money(p, "payer_refund", refund->amount.payer_refund);
-    p = wechatpay_event_money(p, "settlement_total",
-                              refund->amount.settlement_total);
-    p = wechatpay_event_money(p, "settlement_refund",
-                              refund->amount.settlement_refund);
-    p = wechatpay_event_string(p, "currency", refund->amount.currency);
-    *p++ = '}';
-
-    if (refund->extra.len != 0) {
-        p = wechatpay_event_literal(p, ",\"extra\":{");
-        p = wechatpay_event_copy(p, refund->extra);
-        *p++ = '}';
-    }
-
-    *p++ = '}';
     *p++ = '}';
 
     json->len = (size_t) (p - json->data);
 
     return WECHATPAY_OK;
-}
-
-
-static unsigned char *
-wechatpay_event_copy(unsigned char *p, wechatpay_str_t value)
-{
-    memcpy(p, value.data, value.len);
-
-    return p + value.len;
-}
-
-
-static unsigned char *
-wechatpay_event_name(unsigned char *p, const char *name)
-{
-    size_t  len;
-
-    if (p[-1] != '{') {
-        *p++ = ',';
-    }
-
-    *p++ = '"';
-
-    len = strlen(name);
-    memcpy(p, name, len);
-    p += len;
-
-    *p++ = '"';
-    *p++ = ':';
-
-    return p;
-}
-
-
-/* A member, or nothing where the value is absent. */
-
-static unsigned char *
-wechatpay_event_string(unsigned char *p, const char *name,
-    wechatpay_str_t value)
-{
-    if (value.len == 0) {
-        return p;
-    }
-
-    p = wechatpay_event_name(p, name);
-
-    *p++ = '"';
-    p = wechatpay_json_escape(p, value);
-    *p++ = '"';
-
-    return p;
-}
-
-
-static unsigned char *
-wechatpay_event_money(unsigned char *p, const char *name, int64_t fen)
-{
-    size_t         n;
-    unsigned char  digits[20];
-
-    if (fen == WECHATPAY_AMOUNT_ABSENT) {
-        return p;
-    }
-
-    p = wechatpay_event_name(p, name);
-
-    n = sizeof(digits);
-
-    do {
-        digits[--n] = (unsigned char) ('0' + fen % 10);
-        fen /= 10;
-    } while (fen != 0);
-
-    memcpy(p, digits + n, sizeof(digits) - n);
-
-    return p + sizeof(digits) - n;
 }
 
 

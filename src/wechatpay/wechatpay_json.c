@@ -66,6 +66,31 @@ wechatpay_json_get(const json_t *object, const char *name)
 }
 
 
+wechatpay_error_e
+wechatpay_json_dump(const json_t *object, size_t flags,
+    wechatpay_memory_t *memory, wechatpay_str_t *text)
+{
+    char    *p;
+    size_t   size;
+
+    flags |= JSON_COMPACT;
+
+    size = json_dumpb(object, NULL, 0, flags);
+
+    p = (size != 0) ? memory->alloc(memory->data, size) : NULL;
+    if (p == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    (void) json_dumpb(object, p, size, flags);
+
+    text->data = (unsigned char *) p;
+    text->len = size;
+
+    return WECHATPAY_OK;
+}
+
+
 unsigned char *
 wechatpay_json_escape(unsigned char *dst, wechatpay_str_t text)
 {

@@ -30,6 +30,15 @@ wechatpay_error_e wechatpay_json_parse(wechatpay_str_t text, json_t **object);
 wechatpay_str_t wechatpay_json_get(const json_t *object, const char *name);
 
 
+/*
+ * Writes object without white space into memory; flags: JSON_EMBED leaves out
+ * the braces, or 0.
+ */
+
+wechatpay_error_e wechatpay_json_dump(const json_t *object, size_t flags,
+    wechatpay_memory_t *memory, wechatpay_str_t *text);
+
+
 /* The room that len bytes of text can take within the quotes of JSON. */
 
 #define wechatpay_json_escaped_length(len)  ((len) * 6)

@@ -84,6 +84,7 @@ wechatpay_merchant_destroy(wechatpay_merchant_t *merchant)
 
     EVP_MD_CTX_free(merchant->sha256);
     EVP_PKEY_free(merchant->certificate_key);
+    EVP_PKEY_CTX_free(merchant->sign);
     EVP_PKEY_free(merchant->key);
 
     free(merchant->app_ids.names);
@@ -117,11 +118,20 @@ wechatpay_key_error_t
 wechatpay_merchant_add_app_id(wechatpay_merchant_t *merchant,
     wechatpay_str_t app_id)
 {
+    wechatpay_key_error_t  error;
+
     if (!wechatpay_merchant_is_name(app_id, WECHATPAY_MERCHANT_NAME_LEN)) {
         return "is not of 1 to 32 letters, digits, \"_\" or \"-\"";
     }
 
-    return wechatpay_names_add(&merchant->app_ids, app_id);
+    error = wechatpay_names_add(&merchant->app_ids, app_id);
+
+    if (error == NULL && merchant->app_id.len == 0) {
+        memcpy(merchant->app_id.data, app_id.data, app_id.len);
+        merchant->app_id.len = app_id.len;
+    }
+
+    return error;
 }
 
 
@@ -309,6 +319,7 @@ wechatpay_merchant_set_key(wechatpay_merchant_t *merchant, wechatpay_str_t pem)
 {
     BIO                    *bio;
     EVP_PKEY               *key;
+    EVP_PKEY_CTX           *ctx;
     wechatpay_key_error_t   error;
 
     if (merchant->key != NULL) {
@@ -339,7 +350,21 @@ wechatpay_merchant_set_key(wechatpay_merchant_t *merchant, wechatpay_str_t pem)
         return error;
     }
 
+    ctx = EVP_PKEY_CTX_new(key, NULL);
+
+    if (ctx == NULL
+        || EVP_PKEY_sign_init(ctx) != 1
+        || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) != 1
+        || EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) != 1)
+    {
+        EVP_PKEY_CTX_free(ctx);
+        EVP_PKEY_free(key);
+        ERR_clear_error();
+        return "cannot be used to make RSA signatures";
+    }
+
     merchant->key = key;
+    merchant->sign = ctx;
 
     return NULL;
 }
@@ -388,6 +413,95 @@ wechatpay_merchant_accepts(const wechatpay_merchant_t *merchant,
     default:
         return 0;
     }
+}
+
+
+wechatpay_key_error_t
+wechatpay_merchant_check_calls(const wechatpay_merchant_t *merchant,
+    wechatpay_version_e version)
+{
+    if (version == WECHATPAY_V2) {
+
+        if (merchant->nv2_keys == 0) {
+            return "needs \"api_v2_key_file\" for API v2";
+        }
+
+        if (merchant->app_id.len == 0) {
+            return "needs \"app_id\" for API v2";
+        }
+
+        return NULL;
+    }
+
+    if (merchant->serial_len == 0) {
+        return "needs \"merchant_certificate\" for API v3";
+    }
+
+    if (merchant->sign == NULL) {
+        return "needs \"merchant_key\" for API v3";
+    }
+
+    if (merchant->nverifiers == 0) {
+        return "needs \"wechatpay_public_key\" or \"wechatpay_certificate\""
+               " for API v3";
+    }
+
+    return NULL;
+}
+
+
+int
+wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant)
+{
+    return merchant->any_sub_mch_id || merchant->sub_mch_ids.count != 0;
+}
+
+
+wechatpay_str_t
+wechatpay_merchant_serial(const wechatpay_merchant_t *merchant)
+{
+    wechatpay_str_t                 serial;
+    const wechatpay_v3_verifier_t  *verifier;
+
+    serial.data = NULL;
+    serial.len = 0;
+
+    verifier = wechatpay_merchant_newest(merchant);
+
+    if (verifier != NULL) {
+        serial.data = verifier->serial;
+        serial.len = verifier->serial_len;
+    }
+
+    return serial;
+}
+
+
+const wechatpay_v3_verifier_t *
+wechatpay_merchant_newest(const wechatpay_merchant_t *merchant)
+{
+    size_t                          i;
+    const wechatpay_v3_verifier_t  *verifier;
+
+    /* an id is the only serial that has other than hexadecimal digits */
+
+    for (i = merchant->nverifiers; i != 0; i--) {
+        verifier = &merchant->verifiers[i - 1];
+
+        if (verifier->serial[0] == WECHATPAY_PUBLIC_KEY_ID[0]) {
+            return verifier;
+        }
+    }
+
+    return merchant->nverifiers != 0
+           ? &merchant->verifiers[merchant->nverifiers - 1] : NULL;
+}
+
+
+int
+wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant)
+{
+    return merchant->any_sub_mch_id || merchant->sub_mch_ids.n != 0;
 }
 
 

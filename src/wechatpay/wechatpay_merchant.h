@@ -106,4 +106,24 @@ int wechatpay_merchant_accepts(const wechatpay_merchant_t *merchant,
     wechatpay_version_e version);
 
 
+/*
+ * Whether the merchant has what calls under a version need.  v3: its own
+ * certificate and key, and a public key or certificate of WeChat Pay; v2: an
+ * APIv2 key and an app_id, the first of which is sent.  NULL, or what is
+ * missing, for nginx -t: "needs \"merchant_key\" for API v3".
+ */
+
+wechatpay_key_error_t wechatpay_merchant_check_calls(
+    const wechatpay_merchant_t *merchant, wechatpay_version_e version);
+
+
+/*
+ * The id of the key that WeChat Pay is asked to sign answers with, and that
+ * secrets are encrypted to: that of the public key configured last, or else of
+ * the certificate configured last; len 0: there is neither.
+ */
+
+wechatpay_str_t wechatpay_merchant_serial(const wechatpay_merchant_t *merchant);
+
+
 #endif /* WECHATPAY_MERCHANT_H */

@@ -61,6 +61,7 @@ typedef struct {
 
 struct wechatpay_merchant_s {
     wechatpay_name_t          mch_id;
+    wechatpay_name_t          app_id;       /* the first, of what goes out */
     wechatpay_names_t         app_ids;
     wechatpay_names_t         sub_mch_ids;
     int                       any_sub_mch_id;
@@ -81,7 +82,13 @@ struct wechatpay_merchant_s {
     unsigned char             serial[WECHATPAY_SERIAL_MAX_LEN];
     EVP_PKEY                 *certificate_key;
     EVP_PKEY                 *key;
+    EVP_PKEY_CTX             *sign;         /* is only copied, never used */
 };
+
+
+/* Whether it acts for sub-merchants: some are configured. */
+
+int wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant);
 
 
 /*
@@ -94,6 +101,17 @@ struct wechatpay_merchant_s {
 wechatpay_error_e wechatpay_merchant_check(
     const wechatpay_merchant_t *merchant, wechatpay_str_t mch_id,
     wechatpay_str_t app_id, wechatpay_str_t sub_mch_id);
+
+
+/* Returns 1 if sub-merchants are configured, else 0. */
+
+int wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant);
+
+
+/* The key of wechatpay_merchant_serial(), or NULL. */
+
+const wechatpay_v3_verifier_t *wechatpay_merchant_newest(
+    const wechatpay_merchant_t *merchant);
 
 
 #endif /* WECHATPAY_MERCHANT_INTERNAL_H */

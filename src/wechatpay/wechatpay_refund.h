@@ -66,7 +66,9 @@ typedef struct {
     /* JSON members without the braces around them, e.g. "a":"b","c":1 */
     wechatpay_str_t            extra;
 
-    wechatpay_str_t            create_time;     /* v3: of the envelope */
+    /* of a v3 notify's envelope, or a v3 answer's refund */
+    wechatpay_str_t            create_time;
+    wechatpay_str_t            channel;         /* of answers */
     wechatpay_str_t            notify_id;       /* v3: of the envelope */
 } wechatpay_refund_t;
 

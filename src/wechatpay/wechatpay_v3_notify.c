@@ -11,20 +11,9 @@
 #include "wechatpay_field.h"
 #include "wechatpay_json.h"
 #include "wechatpay_merchant_internal.h"
+#include "wechatpay_v3_refund.h"
 #include "wechatpay_v3_resource.h"
 #include "wechatpay_v3_signature.h"
-
-
-#define WECHATPAY_JSON_FLAGS  (JSON_COMPACT|JSON_EMBED)
-
-
-/* What the tables below fill in. */
-
-typedef struct {
-    wechatpay_refund_t   refund;
-    wechatpay_str_t      sp_mch_id;
-    wechatpay_str_t      status;
-} wechatpay_v3_values_t;
 
 
 static wechatpay_error_e wechatpay_v3_notify_envelope(
@@ -38,129 +27,6 @@ static wechatpay_error_e wechatpay_v3_notify_decrypt(
 static wechatpay_error_e wechatpay_v3_notify_refund(
     const wechatpay_merchant_t *merchant, json_t *object,
     wechatpay_memory_t *memory, wechatpay_v3_values_t *values);
-static wechatpay_error_e wechatpay_v3_notify_object(json_t *object,
-    const wechatpay_field_t *fields, size_t n, wechatpay_memory_t *memory,
-    wechatpay_v3_values_t *values, json_t *extra);
-static wechatpay_error_e wechatpay_v3_notify_member(json_t *member,
-    const wechatpay_field_t *field, wechatpay_memory_t *memory,
-    wechatpay_v3_values_t *values, int *keep);
-static wechatpay_error_e wechatpay_v3_notify_status(wechatpay_str_t value,
-    wechatpay_refund_status_e *status);
-static wechatpay_error_e wechatpay_v3_notify_extra(const json_t *extra,
-    wechatpay_memory_t *memory, wechatpay_str_t *text);
-static wechatpay_error_e wechatpay_v3_notify_copy(wechatpay_str_t value,
-    wechatpay_memory_t *memory, wechatpay_str_t *copy);
-
-
-#define wechatpay_v3_value(member)  offsetof(wechatpay_v3_values_t, member)
-
-static const wechatpay_field_t  wechatpay_v3_fields[] = {
-
-    /* a merchant's own, or a service provider's notify: see below */
-
-    { wechatpay_string("mchid"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(refund.mch_id),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MCH_ID_INVALID },
-
-    { wechatpay_string("sp_mchid"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(sp_mch_id),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MCH_ID_INVALID },
-
-    { wechatpay_string("sub_mchid"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(refund.sub_mch_id),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_SUB_MCH_ID_INVALID },
-
-    { wechatpay_string("appid"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(refund.app_id),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_APP_ID_INVALID },
-
-    { wechatpay_string("sub_appid"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(refund.sub_app_id),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_APP_ID_INVALID },
-
-    { wechatpay_string("transaction_id"), WECHATPAY_FIELD_NUMBER,
-      wechatpay_v3_value(refund.transaction_id),
-      WECHATPAY_ERROR_TRANSACTION_ID_MISSING,
-      WECHATPAY_ERROR_TRANSACTION_ID_INVALID },
-
-    { wechatpay_string("out_trade_no"), WECHATPAY_FIELD_NUMBER,
-      wechatpay_v3_value(refund.out_trade_no),
-      WECHATPAY_ERROR_OUT_TRADE_NO_MISSING,
-      WECHATPAY_ERROR_OUT_TRADE_NO_INVALID },
-
-    { wechatpay_string("refund_id"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(refund.refund_id),
-      WECHATPAY_ERROR_REFUND_ID_MISSING,
-      WECHATPAY_ERROR_REFUND_ID_INVALID },
-
-    { wechatpay_string("out_refund_no"), WECHATPAY_FIELD_NUMBER,
-      wechatpay_v3_value(refund.out_refund_no),
-      WECHATPAY_ERROR_OUT_REFUND_NO_MISSING,
-      WECHATPAY_ERROR_OUT_REFUND_NO_INVALID },
-
-    { wechatpay_string("refund_status"), WECHATPAY_FIELD_ID,
-      wechatpay_v3_value(status),
-      WECHATPAY_ERROR_STATUS_MISSING,
-      WECHATPAY_ERROR_STATUS_UNKNOWN },
-
-    { wechatpay_string("success_time"), WECHATPAY_FIELD_NUMBER,
-      wechatpay_v3_value(refund.success_time), WECHATPAY_OK, WECHATPAY_OK },
-
-    { wechatpay_string("user_received_account"), WECHATPAY_FIELD_TEXT,
-      wechatpay_v3_value(refund.user_received_account),
-      WECHATPAY_OK, WECHATPAY_OK },
-
-    { wechatpay_string("funds_account"), WECHATPAY_FIELD_TEXT,
-      wechatpay_v3_value(refund.funds_account), WECHATPAY_OK, WECHATPAY_OK }
-};
-
-#define WECHATPAY_V3_NFIELDS                                                  \
-    (sizeof(wechatpay_v3_fields) / sizeof(wechatpay_v3_fields[0]))
-
-
-static const wechatpay_field_t  wechatpay_v3_amounts[] = {
-
-    { wechatpay_string("total"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.total),
-      WECHATPAY_ERROR_TOTAL_MISSING,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("refund"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.refund),
-      WECHATPAY_ERROR_REFUND_MISSING,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("payer_total"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.payer_total),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("payer_refund"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.payer_refund),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("settlement_total"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.settlement_total),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("settlement_refund"), WECHATPAY_FIELD_MONEY,
-      wechatpay_v3_value(refund.amount.settlement_refund),
-      WECHATPAY_OK,
-      WECHATPAY_ERROR_MONEY_INVALID },
-
-    { wechatpay_string("currency"), WECHATPAY_FIELD_TEXT,
-      wechatpay_v3_value(refund.amount.currency), WECHATPAY_OK, WECHATPAY_OK }
-};
-
-#define WECHATPAY_V3_NAMOUNTS                                                 \
-    (sizeof(wechatpay_v3_amounts) / sizeof(wechatpay_v3_amounts[0]))
 
 
 wechatpay_error_e
@@ -261,9 +127,6 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
         return error;
     }
 
-    memset(&values, 0, sizeof(wechatpay_v3_values_t));
-    wechatpay_amount_init(&values.refund.amount);
-
     error = wechatpay_v3_notify_refund(merchant, object, memory, &values);
 
     json_decref(object);
@@ -276,15 +139,13 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
         return WECHATPAY_ERROR_STATUS_MISMATCH;
     }
 
-    if (wechatpay_v3_notify_copy(id, memory, &values.refund.notify_id)
+    if (wechatpay_str_copy(id, memory, &values.refund.notify_id)
         != WECHATPAY_OK
-        || wechatpay_v3_notify_copy(time, memory, &values.refund.create_time)
+        || wechatpay_str_copy(time, memory, &values.refund.create_time)
            != WECHATPAY_OK)
     {
         return WECHATPAY_ERROR_NO_MEMORY;
     }
-
-    values.refund.version = WECHATPAY_V3;
 
     *refund = values.refund;
 
@@ -416,26 +277,11 @@ wechatpay_v3_notify_refund(const wechatpay_merchant_t *merchant,
     json_t *object, wechatpay_memory_t *memory,
     wechatpay_v3_values_t *values)
 {
-    json_t              *extra;
     wechatpay_error_e    error;
     wechatpay_refund_t  *refund;
 
-    extra = json_object();
-    if (extra == NULL) {
-        return WECHATPAY_ERROR_NO_MEMORY;
-    }
-
-    error = wechatpay_v3_notify_object(object, wechatpay_v3_fields,
-                                       WECHATPAY_V3_NFIELDS, memory, values,
-                                       extra);
-
-    if (error == WECHATPAY_OK) {
-        error = wechatpay_v3_notify_extra(extra, memory,
-                                          &values->refund.extra);
-    }
-
-    json_decref(extra);
-
+    error = wechatpay_v3_refund_read(WECHATPAY_V3_NOTIFIED, object, memory,
+                                     values);
     if (error != WECHATPAY_OK) {
         return error;
     }
@@ -469,197 +315,5 @@ wechatpay_v3_notify_refund(const wechatpay_merchant_t *merchant,
         return error;
     }
 
-    if (!json_is_object(json_object_get(object, "amount"))) {
-        return WECHATPAY_ERROR_AMOUNT_MISSING;
-    }
-
-    error = wechatpay_field_missing(wechatpay_v3_fields, WECHATPAY_V3_NFIELDS,
-                                    values);
-    if (error != WECHATPAY_OK) {
-        return error;
-    }
-
-    error = wechatpay_field_missing(wechatpay_v3_amounts,
-                                    WECHATPAY_V3_NAMOUNTS, values);
-    if (error != WECHATPAY_OK) {
-        return error;
-    }
-
-    return wechatpay_v3_notify_status(values->status, &refund->status);
-}
-
-
-/* Takes an object's members, and puts those that have no place into extra. */
-
-static wechatpay_error_e
-wechatpay_v3_notify_object(json_t *object, const wechatpay_field_t *fields,
-    size_t n, wechatpay_memory_t *memory, wechatpay_v3_values_t *values,
-    json_t *extra)
-{
-    int                 keep;
-    json_t             *member, *amount;
-    const char         *key;
-    wechatpay_str_t     name;
-    wechatpay_error_e   error;
-
-    static const wechatpay_str_t  nested = wechatpay_string("amount");
-
-    json_object_foreach(object, key, member) {
-
-        name.data = (const unsigned char *) key;
-        name.len = strlen(key);
-
-        if (fields == wechatpay_v3_fields && json_is_object(member)
-            && wechatpay_str_equal(name, nested))
-        {
-            amount = json_object();
-            if (amount == NULL) {
-                return WECHATPAY_ERROR_NO_MEMORY;
-            }
-
-            error = wechatpay_v3_notify_object(member, wechatpay_v3_amounts,
-                                               WECHATPAY_V3_NAMOUNTS, memory,
-                                               values, amount);
-
-            if (error == WECHATPAY_OK && json_object_size(amount) != 0
-                && json_object_set(extra, key, amount) != 0)
-            {
-                error = WECHATPAY_ERROR_NO_MEMORY;
-            }
-
-            json_decref(amount);
-
-        } else {
-            error = wechatpay_v3_notify_member(member,
-                                         wechatpay_field_find(fields, n, name),
-                                         memory, values, &keep);
-
-            if (error == WECHATPAY_OK && keep
-                && json_object_set_nocheck(extra, key, member) != 0)
-            {
-                error = WECHATPAY_ERROR_NO_MEMORY;
-            }
-        }
-
-        if (error != WECHATPAY_OK) {
-            return error;
-        }
-    }
-
-    return WECHATPAY_OK;
-}
-
-
-/* Takes one member; *keep tells whether it is kept as it was received. */
-
-static wechatpay_error_e
-wechatpay_v3_notify_member(json_t *member, const wechatpay_field_t *field,
-    wechatpay_memory_t *memory, wechatpay_v3_values_t *values, int *keep)
-{
-    json_int_t       fen;
-    wechatpay_str_t  value;
-
-    *keep = 0;
-
-    if (field == NULL) {
-        *keep = 1;
-        return WECHATPAY_OK;
-    }
-
-    if (json_is_null(member)) {
-        return WECHATPAY_OK;
-    }
-
-    if (field->form == WECHATPAY_FIELD_MONEY) {
-
-        fen = json_integer_value(member);
-
-        if (!json_is_integer(member) || fen < 0 || fen > WECHATPAY_MONEY_MAX) {
-            return field->invalid;
-        }
-
-        *wechatpay_field_money(field, values) = fen;
-
-        return WECHATPAY_OK;
-    }
-
-    value.data = (const unsigned char *) json_string_value(member);
-    value.len = json_string_length(member);
-
-    if (json_is_string(member) && value.len == 0) {
-        return WECHATPAY_OK;
-    }
-
-    if (value.data != NULL && wechatpay_field_valid(field->form, value)) {
-        return wechatpay_v3_notify_copy(value, memory,
-                                        wechatpay_field_str(field, values));
-    }
-
-    *keep = (field->invalid == WECHATPAY_OK);
-
-    return field->invalid;
-}
-
-
-static wechatpay_error_e
-wechatpay_v3_notify_status(wechatpay_str_t value,
-    wechatpay_refund_status_e *status)
-{
-    unsigned  i;
-
-    for (i = WECHATPAY_REFUND_SUCCESS; i <= WECHATPAY_REFUND_CLOSED; i++) {
-        if (wechatpay_str_equal(value, wechatpay_refund_status_name(i))) {
-            *status = i;
-            return WECHATPAY_OK;
-        }
-    }
-
-    return WECHATPAY_ERROR_STATUS_UNKNOWN;
-}
-
-
-static wechatpay_error_e
-wechatpay_v3_notify_extra(const json_t *extra, wechatpay_memory_t *memory,
-    wechatpay_str_t *text)
-{
-    char    *p;
-    size_t   size;
-
-    if (json_object_size(extra) == 0) {
-        return WECHATPAY_OK;
-    }
-
-    size = json_dumpb(extra, NULL, 0, WECHATPAY_JSON_FLAGS);
-
-    p = (size != 0) ? memory->alloc(memory->data, size) : NULL;
-    if (p == NULL) {
-        return WECHATPAY_ERROR_NO_MEMORY;
-    }
-
-    (void) json_dumpb(extra, p, size, WECHATPAY_JSON_FLAGS);
-
-    text->data = (unsigned char *) p;
-    text->len = size;
-
-    return WECHATPAY_OK;
-}
-
-
-static wechatpay_error_e
-wechatpay_v3_notify_copy(wechatpay_str_t value, wechatpay_memory_t *memory,
-    wechatpay_str_t *copy)
-{
-    unsigned char  *p;
-
-    p = memory->alloc(memory->data, value.len);
-    if (p == NULL) {
-        return WECHATPAY_ERROR_NO_MEMORY;
-    }
-
-    memcpy(p, value.data, value.len);
-
-    copy->data = p;
-    copy->len = value.len;
-
-    return WECHATPAY_OK;
+    return wechatpay_v3_refund_check(WECHATPAY_V3_NOTIFIED, values);
 }

@@ -33,6 +33,8 @@ struct wechatpay_xml_parser_s {
     /* of the document that is being parsed */
     wechatpay_xml_t        *xml;
     wechatpay_xml_field_t  *field;
+    wechatpay_memory_t     *memory;
+    size_t                  room;           /* fields; 0: the caller's max */
     wechatpay_error_e       error;
     unsigned                depth;
     unsigned char          *last;
@@ -45,6 +47,9 @@ static void wechatpay_xml_fail(wechatpay_xml_parser_t *parser,
     wechatpay_error_e error);
 static wechatpay_str_t wechatpay_xml_copy(wechatpay_xml_parser_t *parser,
     const xmlChar *data, size_t len);
+
+static wechatpay_error_e wechatpay_xml_grow(wechatpay_xml_parser_t *parser);
+static wechatpay_error_e wechatpay_xml_sort(wechatpay_xml_parser_t *parser);
 
 static void wechatpay_xml_doctype(void *data, const xmlChar *name,
     const xmlChar *external_id, const xmlChar *system_id);
@@ -155,6 +160,8 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
     parser->end = parser->last + text.len;
     parser->xml = xml;
     parser->field = NULL;
+    parser->memory = memory;
+    parser->room = 0;
     parser->depth = 0;
     parser->error = WECHATPAY_OK;
 
@@ -180,7 +187,27 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
         return WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
     }
 
-    return WECHATPAY_OK;
+    return (xml->max != 0) ? WECHATPAY_OK : wechatpay_xml_sort(parser);
+}
+
+
+int
+wechatpay_xml_compare(const void *one, const void *two)
+{
+    int                           rc;
+    size_t                        len;
+    const wechatpay_xml_field_t  *a = one;
+    const wechatpay_xml_field_t  *b = two;
+
+    len = (a->name.len < b->name.len) ? a->name.len : b->name.len;
+
+    rc = memcmp(a->name.data, b->name.data, len);
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    return (a->name.len < b->name.len) ? -1 : (a->name.len > b->name.len);
 }
 
 
@@ -262,6 +289,76 @@ wechatpay_xml_copy(wechatpay_xml_parser_t *parser, const xmlChar *data,
 }
 
 
+static wechatpay_error_e
+wechatpay_xml_grow(wechatpay_xml_parser_t *parser)
+{
+    size_t                  room;
+    wechatpay_xml_t        *xml;
+    wechatpay_xml_field_t  *fields;
+
+    xml = parser->xml;
+
+    if (xml->nfields < parser->room) {
+        return WECHATPAY_OK;
+    }
+
+    room = (parser->room != 0) ? parser->room * 2 : 64;
+
+    fields = parser->memory->alloc(parser->memory->data,
+                                   room * sizeof(wechatpay_xml_field_t));
+    if (fields == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    if (xml->nfields != 0) {
+        memcpy(fields, xml->fields,
+               xml->nfields * sizeof(wechatpay_xml_field_t));
+    }
+
+    xml->fields = fields;
+    parser->room = room;
+
+    return WECHATPAY_OK;
+}
+
+
+/* A field twice is found so in less time than the square of their number. */
+
+static wechatpay_error_e
+wechatpay_xml_sort(wechatpay_xml_parser_t *parser)
+{
+    size_t            i;
+    wechatpay_xml_t  *xml;
+
+    xml = parser->xml;
+
+    if (xml->nfields == 0) {
+        return WECHATPAY_OK;
+    }
+
+    xml->sorted = parser->memory->alloc(parser->memory->data,
+                                 xml->nfields * sizeof(wechatpay_xml_field_t));
+    if (xml->sorted == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    memcpy(xml->sorted, xml->fields,
+           xml->nfields * sizeof(wechatpay_xml_field_t));
+
+    qsort(xml->sorted, xml->nfields, sizeof(wechatpay_xml_field_t),
+          wechatpay_xml_compare);
+
+    for (i = 1; i < xml->nfields; i++) {
+        if (wechatpay_str_equal(xml->sorted[i - 1].name, xml->sorted[i].name))
+        {
+            return WECHATPAY_ERROR_XML_REPEATED;
+        }
+    }
+
+    return WECHATPAY_OK;
+}
+
+
 static void
 wechatpay_xml_doctype(void *data, const xmlChar *name,
     const xmlChar *external_id, const xmlChar *system_id)
@@ -284,6 +381,7 @@ wechatpay_xml_start(void *data, const xmlChar *name, const xmlChar *prefix,
     size_t                   i;
     wechatpay_str_t          key;
     wechatpay_xml_t         *xml;
+    wechatpay_error_e        error;
     wechatpay_xml_parser_t  *parser = data;
 
     (void) uri;
@@ -310,14 +408,21 @@ wechatpay_xml_start(void *data, const xmlChar *name, const xmlChar *prefix,
         break;
 
     case 1:
-        if (xml->nfields == xml->max) {
+        if (xml->max == 0) {
+            error = wechatpay_xml_grow(parser);
+            if (error != WECHATPAY_OK) {
+                wechatpay_xml_fail(parser, error);
+                return;
+            }
+
+        } else if (xml->nfields == xml->max) {
             wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_TOO_MANY);
             return;
         }
 
         key = wechatpay_xml_copy(parser, name, strlen((const char *) name));
 
-        for (i = 0; i < xml->nfields; i++) {
+        for (i = 0; xml->max != 0 && i < xml->nfields; i++) {
             if (wechatpay_str_equal(xml->fields[i].name, key)) {
                 wechatpay_xml_fail(parser, WECHATPAY_ERROR_XML_REPEATED);
                 return;

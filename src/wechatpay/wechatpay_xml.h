@@ -24,13 +24,18 @@ typedef struct {
 } wechatpay_xml_field_t;
 
 
-/* fields and max are the caller's; the rest is set by the parser. */
+/*
+ * fields and max are the caller's; the rest is set by the parser.  With max 0
+ * there are as many fields as the text has: the parser puts them into memory,
+ * and beside them the same in the order of their names' bytes.
+ */
 
 typedef struct {
     wechatpay_xml_field_t  *fields;
     size_t                  max;
     size_t                  nfields;
     wechatpay_str_t         root;
+    wechatpay_xml_field_t  *sorted;         /* max 0 only */
 } wechatpay_xml_t;
 
 
@@ -49,11 +54,16 @@ void wechatpay_xml_parser_destroy(wechatpay_xml_parser_t *parser);
  * five entities and CDATA are resolved in them.  UTF-8 only, whatever the XML
  * declaration says.  Refused: a DOCTYPE, a processing instruction, attributes,
  * namespaces, a third level, text between the fields, a field twice, more
- * than max fields.  Comments are skipped.
+ * than max fields, where that is not 0.  Comments are skipped.
  */
 
 wechatpay_error_e wechatpay_xml_parse(wechatpay_xml_parser_t *parser,
     wechatpay_str_t text, wechatpay_memory_t *memory, wechatpay_xml_t *xml);
+
+
+/* For qsort() of fields: in the order of their names' bytes. */
+
+int wechatpay_xml_compare(const void *one, const void *two);
 
 
 /* The value of a field, or a string with len 0: empty counts as absent. */

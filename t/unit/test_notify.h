@@ -31,7 +31,7 @@
  */
 
 typedef struct {
-    void                *pieces[128];
+    void                *pieces[4096];
     size_t               npieces;
     long                 left;
     wechatpay_memory_t   memory;

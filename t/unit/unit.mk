@@ -10,10 +10,12 @@ UNIT_CFLAGS = -std=gnu11 -g -W -Wall -Wextra -Wpointer-arith -Werror \
 UNIT_LDLIBS = $(shell pkg-config --libs $(UNIT_LIBS))
 UNIT_ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer
-UNIT_HEADERS = $(wildcard src/wechatpay/*.h t/unit/*.h) $(UNIT)/vectors.h
+UNIT_HEADERS = $(wildcard src/wechatpay/*.h t/unit/*.h) \
+    $(UNIT)/vectors.h $(UNIT)/outbound_vectors.h
 
-UNIT_SOURCES = $(notdir $(wildcard src/wechatpay/*.c)) test_notify.c
-UNIT_TESTS = $(filter-out test_notify, \
+UNIT_SOURCES = $(notdir $(wildcard src/wechatpay/*.c)) test_notify.c \
+    test_outbound.c
+UNIT_TESTS = $(filter-out test_notify test_outbound, \
     $(patsubst t/unit/%.c,%,$(wildcard t/unit/test_*.c)))
 
 .PHONY: unit unit-asan
@@ -26,9 +28,9 @@ unit unit-asan:
 	if test $$rc != 0; then echo "$@: FAILED"; else echo "$@: passed"; fi; \
 	exit $$rc
 
-$(UNIT)/vectors.h: t/unit/vectors.pl
+$(UNIT)/%.h: t/unit/%.pl
 	@mkdir -p $(@D)
-	@echo "vectors.pl" && perl $< $(@D) > $@.tmp && mv $@.tmp $@
+	@echo "$(<F)" && perl $< $(@D) > $@.tmp && mv $@.tmp $@
 
 $(UNIT)/plain/%.o: src/wechatpay/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
@@ -52,4 +54,4 @@ $(UNIT)/asan/%.o: t/unit/%.c $(UNIT_HEADERS)
 $(UNIT)/asan/%: $(UNIT)/asan/%.o $(UNIT_SOURCES:%.c=$(UNIT)/asan/%.o)
 	@echo "$(CC) $@" && $(CC) $(UNIT_ASAN) -o $@ $^ $(UNIT_LDLIBS)
 
-.PRECIOUS: $(UNIT)/plain/%.o $(UNIT)/asan/%.o
+.PRECIOUS: $(UNIT)/%.h $(UNIT)/plain/%.o $(UNIT)/asan/%.o

@@ -14,6 +14,8 @@ package RefundNotify::Test;
 #   client($nginx, $port_name)     a Client
 #   http2($nginx, $port_name)      an Http2
 #   wechatpay()                    a WeChatPay
+#   wechatpay_server(%option)      a WeChatPayServer
+#   caller_of($nginx, $port_name)  a Caller
 #   with_merchants($conf, @shops)  the arguments of nginx(): %%MERCHANTS%% in
 #                                  $conf becomes their refund_merchant blocks
 #   slow($s), wait_until($code, $s), scratch_dir()     of Util
@@ -28,6 +30,7 @@ use warnings;
 use Test::More ();
 
 use RefundNotify::Test::BusinessApp;
+use RefundNotify::Test::Caller;
 use RefundNotify::Test::Client;
 use RefundNotify::Test::FastCGI;
 use RefundNotify::Test::Http2;
@@ -37,10 +40,11 @@ use RefundNotify::Test::ScriptedRedis;
 use RefundNotify::Test::Util qw(slow wait_until scratch_dir);
 use RefundNotify::Test::Uwsgi;
 use RefundNotify::Test::WeChatPay;
+use RefundNotify::Test::WeChatPayServer;
 
 our @EXPORT = qw(nginx business_app fastcgi uwsgi redis scripted_redis client
-                 http2 wechatpay with_merchants slow wait_until scratch_dir
-                 no_secrets done_testing);
+                 http2 wechatpay wechatpay_server caller_of with_merchants slow
+                 wait_until scratch_dir no_secrets done_testing);
 
 
 sub import {
@@ -112,6 +116,18 @@ sub http2 {
 
 sub wechatpay {
     return RefundNotify::Test::WeChatPay->new;
+}
+
+
+sub wechatpay_server {
+    return RefundNotify::Test::WeChatPayServer->new(@_);
+}
+
+
+sub caller_of {
+    my ($nginx, $name) = @_;
+
+    return RefundNotify::Test::Caller->new(port => $nginx->port($name));
 }
 
 

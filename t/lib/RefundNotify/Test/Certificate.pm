@@ -4,9 +4,11 @@ package RefundNotify::Test::Certificate;
 #
 #   rsa_key($name)                 a 2048 bit Crypt::PK::RSA, made once a name
 #   certificate($key, serial => $hex, name => $common_name,
-#               from => $epoch, to => $epoch)
-#                                  the PEM of a self-signed certificate; valid
-#                                  from yesterday for five years
+#               from => $epoch, to => $epoch, issuer => $key,
+#               issuer_name => $common_name, authority => 1)
+#                                  the PEM of a certificate; valid from yesterday
+#                                  for five years, self-signed unless it has an
+#                                  issuer; an authority may issue others
 
 use strict;
 use warnings;
@@ -41,18 +43,31 @@ sub certificate {
     # sha256WithRSAEncryption; the name is a common name only
 
     my $algorithm = der(0x30, pack('H*', '06092a864886f70d01010b0500'));
-    my $name = der(0x30, der(0x31, der(0x30, pack('H*', '0603550403')
-                   . der(0x0c, $option{name} // 'Tenpay.com Root CA'))));
+    my $subject = $option{name} // 'Tenpay.com Root CA';
+    my $issuer = $option{issuer_name} // $subject;
+    my ($issued_by, $issued_to) = map {
+        der(0x30, der(0x31, der(0x30, pack('H*', '0603550403')
+                                      . der(0x0c, $_))))
+    } $issuer, $subject;
     my $spki = decode_base64($key->export_key_pem('public_x509')
                              =~ s/^-.*\n//mgr);
 
     my $serial = pack 'H*', $option{serial};
     $serial = "\0$serial" if ord($serial) & 0x80;
 
+    # the extension is basicConstraints, critical, with CA set
+
+    my $extensions = $option{authority}
+        ? der(0xa3, der(0x30, der(0x30, pack('H*', '0603551d130101ff'
+                                                   . '040530030101ff'))))
+        : '';
+
     my $body = der(0x30, der(0xa0, der(0x02, "\2")) . der(0x02, $serial)
-                   . $algorithm . $name
-                   . der(0x30, date($from) . date($to)) . $name . $spki);
-    my $signature = $key->sign_message($body, 'SHA256', 'v1.5');
+                   . $algorithm . $issued_by
+                   . der(0x30, date($from) . date($to)) . $issued_to . $spki
+                   . $extensions);
+    my $signature = ($option{issuer} // $key)->sign_message($body, 'SHA256',
+                                                            'v1.5');
 
     return "-----BEGIN CERTIFICATE-----\n"
            . encode_base64(der(0x30, $body . $algorithm

@@ -14,8 +14,10 @@ package RefundNotify::Test::WeChatPay;
 #   public_key_id                  array reference, of WeChat Pay's public keys;
 #                                  one unless given
 #   serial                         likewise of platform certificates; none
+#   v2_sign_type                   MD5 or HMAC-SHA256; not said unless given
 #   merchant_serial                of its own certificate, which with its key
-#                                  exists only if this is given
+#                                  exists only if this is given; its files are
+#                                  NAME-apiclient_cert.pem and _key.pem
 #
 #   $pay->write($shop, $dir)       its files; the text of its refund_merchant{}
 #   $pay->secrets($shop)           what must not be in any log
@@ -44,6 +46,9 @@ package RefundNotify::Test::WeChatPay;
 #   -probe       the signature is WeChat Pay's deliberately wrong one
 #   -headers     [ name => value, ... ] replaces; undef leaves out
 #
+#   $pay->signature_headers($shop, $body, %bend)
+#                the headers Wechatpay-* of these bytes, for an answer of the API
+#
 #   $pay->resend($shop, $notify)   the same again, with a fresh signature
 #   $pay->acknowledged($notify, $response)   whether WeChat Pay will stop
 #   $pay->answer($notify, $response)         the answer in one word: SUCCESS, or
@@ -64,6 +69,10 @@ use POSIX ();
 
 use RefundNotify::Test::Certificate qw(rsa_key certificate);
 use RefundNotify::Test::Util qw(write_file);
+
+# who issues the certificates of merchants
+
+use constant AUTHORITY => 'Tenpay.com Root CA';
 
 my $json = JSON::XS->new->utf8->canonical->allow_nonref;
 my $count = 0;
@@ -133,6 +142,9 @@ sub write {
         }
     }
 
+    push @lines, "api_v2_sign_type $shop->{v2_sign_type};"
+        if $shop->{v2_sign_type};
+
     for my $id (@{ $shop->{public_key_id} }) {
         my $path = write_file("$base-$id.pem",
                               rsa_key($id)->export_key_pem('public_x509'));
@@ -152,7 +164,9 @@ sub write {
         push @lines, 'merchant_certificate '
              . write_file("$base-apiclient_cert.pem",
                           certificate($key, serial => $serial,
-                                      name => $shop->{mch_id})) . ';';
+                                      name => $shop->{mch_id},
+                                      issuer => rsa_key(AUTHORITY),
+                                      issuer_name => AUTHORITY)) . ';';
         push @lines, 'merchant_key '
              . write_file("$base-apiclient_key.pem",
                           $key->export_key_pem('private'), 0600) . ';';
@@ -166,7 +180,10 @@ sub secrets {
     my ($self, $shop) = @_;
 
     return (@{ $shop->{v2_key} }, @{ $shop->{v3_key} },
-            map { md5_hex($_) } @{ $shop->{v2_key} });
+            (map { md5_hex($_) } @{ $shop->{v2_key} }),
+            $shop->{merchant_serial}
+            ? split(/\n/, rsa_key($shop->{merchant_serial})
+                          ->export_key_pem('private') =~ s/^-.*\n//mgr) : ());
 }
 
 
@@ -328,6 +345,20 @@ sub _sign {
     );
 
     return kept([ @headers ], \@replaced);
+}
+
+
+sub signature_headers {
+    my ($self, $shop, $body, %option) = @_;
+
+    my @headers = @{ $self->_sign($shop, $body, %option) };
+    my @kept;
+
+    while (my ($name, $value) = splice @headers, 0, 2) {
+        push @kept, $name, $value if $name =~ /^Wechatpay-/;
+    }
+
+    return @kept;
 }
 
 

@@ -1,0 +1,139 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_refund_request_rate.h"
+
+
+#define NGX_HTTP_REFUND_REQUEST_RATE_BUCKETS  2048
+#define NGX_HTTP_REFUND_REQUEST_RATE_SIZE     (16 * 4096)
+
+
+extern ngx_module_t  ngx_http_refund_request_module;
+
+
+/* Merchants whose numbers have one hash share a bucket. */
+
+typedef struct {
+    ngx_msec_t    last;
+    ngx_uint_t    excess;       /* calls, times 1000 */
+} ngx_http_refund_request_bucket_t;
+
+
+static ngx_int_t ngx_http_refund_request_rate_init(ngx_shm_zone_t *zone,
+    void *data);
+static ngx_http_refund_request_bucket_t *ngx_http_refund_request_rate_bucket(
+    ngx_shm_zone_t *zone, ngx_str_t *mch_id, ngx_uint_t rate);
+
+
+ngx_shm_zone_t *
+ngx_http_refund_request_rate_zone(ngx_conf_t *cf)
+{
+    ngx_shm_zone_t  *zone;
+
+    static ngx_str_t  name = ngx_string("refund_request_error_rate");
+
+    zone = ngx_shared_memory_add(cf, &name, NGX_HTTP_REFUND_REQUEST_RATE_SIZE,
+                                 &ngx_http_refund_request_module);
+    if (zone == NULL) {
+        return NULL;
+    }
+
+    zone->init = ngx_http_refund_request_rate_init;
+
+    return zone;
+}
+
+
+static ngx_int_t
+ngx_http_refund_request_rate_init(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_slab_pool_t  *shpool;
+
+    if (data) {
+        zone->data = data;
+        return NGX_OK;
+    }
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    zone->data = ngx_slab_calloc(shpool, NGX_HTTP_REFUND_REQUEST_RATE_BUCKETS
+                                   * sizeof(ngx_http_refund_request_bucket_t));
+
+    return zone->data ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_uint_t
+ngx_http_refund_request_rate_allowed(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
+    ngx_uint_t rate)
+{
+    ngx_uint_t                         allowed;
+    ngx_slab_pool_t                   *shpool;
+    ngx_http_refund_request_bucket_t  *bucket;
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    bucket = ngx_http_refund_request_rate_bucket(zone, mch_id, rate);
+
+    /* a second's worth of failures may come at once */
+
+    allowed = bucket->excess + 1000 <= ngx_max(rate, 1000);
+
+    ngx_shmtx_unlock(&shpool->mutex);
+
+    return allowed;
+}
+
+
+void
+ngx_http_refund_request_rate_failed(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
+    ngx_uint_t rate)
+{
+    ngx_slab_pool_t                   *shpool;
+    ngx_http_refund_request_bucket_t  *bucket;
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    bucket = ngx_http_refund_request_rate_bucket(zone, mch_id, rate);
+    bucket->excess += 1000;
+
+    ngx_shmtx_unlock(&shpool->mutex);
+}
+
+
+/* What has leaked since the last time is taken off. */
+
+static ngx_http_refund_request_bucket_t *
+ngx_http_refund_request_rate_bucket(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
+    ngx_uint_t rate)
+{
+    ngx_msec_t                         elapsed;
+    ngx_uint_t                         leaked;
+    ngx_http_refund_request_bucket_t  *bucket;
+
+    bucket = zone->data;
+    bucket += ngx_crc32_short(mch_id->data, mch_id->len)
+              % NGX_HTTP_REFUND_REQUEST_RATE_BUCKETS;
+
+    elapsed = ngx_current_msec - bucket->last;
+    leaked = ngx_min(elapsed, 60 * 60 * 1000) * rate / 1000;
+
+    /* below one thousandth nothing leaks, and the time must not be lost */
+
+    if (leaked) {
+        bucket->excess -= ngx_min(leaked, bucket->excess);
+        bucket->last = ngx_current_msec;
+    }
+
+    return bucket;
+}

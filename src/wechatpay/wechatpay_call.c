@@ -1,0 +1,93 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ */
+
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
+
+#include "wechatpay_call_internal.h"
+
+
+#define WECHATPAY_NONCE_LEN  32
+
+
+int
+wechatpay_call_prepare(wechatpay_merchant_t *merchant,
+    const wechatpay_request_t *request, time_t now, wechatpay_str_t nonce,
+    wechatpay_memory_t *memory, wechatpay_call_t *call)
+{
+    size_t         i;
+    unsigned char  bytes[WECHATPAY_NONCE_LEN / 2], text[WECHATPAY_NONCE_LEN];
+
+    static const char  digits[] = "0123456789abcdef";
+
+    memset(call, 0, sizeof(wechatpay_call_t));
+
+    if (nonce.len == 0) {
+
+        if (RAND_bytes(bytes, sizeof(bytes)) != 1) {
+            ERR_clear_error();
+            return -1;
+        }
+
+        for (i = 0; i < sizeof(bytes); i++) {
+            text[i * 2] = (unsigned char) digits[bytes[i] >> 4];
+            text[i * 2 + 1] = (unsigned char) digits[bytes[i] & 0x0f];
+        }
+
+        nonce.data = text;
+        nonce.len = sizeof(text);
+    }
+
+    if (request->version == WECHATPAY_V2) {
+        return wechatpay_v2_call(merchant, request, nonce, memory, call);
+    }
+
+    return wechatpay_v3_call(merchant, request, now, nonce, memory, call);
+}
+
+
+int
+wechatpay_call_sign(wechatpay_call_t *call)
+{
+    int             rc;
+    size_t          len;
+    unsigned char   signature[WECHATPAY_CALL_SIGNATURE_MAX];
+    EVP_PKEY_CTX   *ctx;
+
+    if (call->key == NULL) {
+        return 0;
+    }
+
+    rc = -1;
+    len = sizeof(signature);
+
+    /* a copy, for the merchant's may be copied by another thread just now */
+
+    ctx = EVP_PKEY_CTX_dup(call->key);
+
+    if (ctx != NULL
+        && EVP_PKEY_sign(ctx, signature, &len, call->digest,
+                         sizeof(call->digest))
+           == 1
+        && (len + 2) / 3 * 4 == call->signature_len)
+    {
+        (void) EVP_EncodeBlock(call->signature, signature, (int) len);
+
+        /* it has put a NUL behind */
+
+        call->signature[call->signature_len] = '"';
+
+        rc = 0;
+    }
+
+    EVP_PKEY_CTX_free(ctx);
+
+    if (rc != 0) {
+        ERR_clear_error();
+    }
+
+    return rc;
+}
