@@ -588,7 +588,18 @@ ngx_http_refund_delivery_answer(ngx_http_refund_delivery_t *delivery,
 {
     ngx_str_t  *schema, answer;
 
-    if (status < 200 || status > 299
+    /*
+     * nginx takes it for the answer (from 1.29 on it reads past a 103), but the
+     * answer is yet to come.
+     */
+
+    if (status < 200) {
+        delivery->outcome = NGX_HTTP_REFUND_DELIVERY_UNKNOWN;
+        delivery->reason = "its answer is an interim one (1xx)";
+        return;
+    }
+
+    if (status > 299
         || r->headers_out.status < 200 || r->headers_out.status > 299)
     {
         delivery->outcome = NGX_HTTP_REFUND_DELIVERY_REFUSED;

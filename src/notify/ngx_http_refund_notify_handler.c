@@ -622,6 +622,10 @@ ngx_http_refund_notify_answer(ngx_http_request_t *r,
 
     cv.value = ngx_http_refund_string(reply->body);
 
+    /* no If-None-Match and the like may make another answer of it */
+
+    r->disable_not_modified = 1;
+
     return ngx_http_send_response(r, reply->status, &type, &cv);
 }
 
