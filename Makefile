@@ -98,8 +98,8 @@ test:
 	@$(MAKE) all build-clang build-asan
 	$(heading) "the module, built against nginx' source"
 	@$(MAKE) build-nginx-source test-nginx-source
-	$(heading) "the protocol's units, plain and under the sanitizers"
-	@$(MAKE) unit unit-asan
+	$(heading) "the units of the protocol and the store, under the sanitizers too"
+	@$(MAKE) unit unit-asan unit-store
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
 	$(heading) "notifies under valgrind"
@@ -129,4 +129,4 @@ clean:
 	rm -rf $(BUILD)
 
 
--include t/unit/unit.mk t/fuzz/fuzz.mk
+include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk

@@ -118,6 +118,7 @@ http {
                 proxy_pass https://127.0.0.1:%%PORT_TLS%%/refunds;
                 proxy_ssl_verify on;
                 proxy_ssl_trusted_certificate %%DIR%%/other.pem;
+                proxy_ssl_session_reuse off;
                 proxy_ssl_name orders.example.com;
             }
 
@@ -313,7 +314,7 @@ sub answers {
     my ($answer, $logged) = send_it($path, $notify);
 
     is($answer, $ANSWER{$result}, "$name: $result");
-    is($logged, join('|', $result, $reason // '', $attempt // ''),
+    is($logged, join('|', $result, $reason // '', $attempt // '-'),
        "$name: result, reason and attempt");
     return;
 }
@@ -434,6 +435,26 @@ for my $path (qw(/code/http /code/fastcgi /code/uwsgi /code/scgi)) {
     ends('204', $path, { status => 204 }, 'refused', 'its answer is empty');
 }
 
+# nginx takes an interim answer for the answer (from 1.29 on it reads past a 103
+# one): it is none, and what follows is not known.
+
+SKIP: {
+    my $binary = RefundNotify::Test::Nginx::_binary();
+    my ($minor) = qx($binary -v 2>&1) =~ m{nginx/1\.(\d+)};
+
+    skip 'this nginx reads past interim answers', 1 if $minor >= 29;
+
+    for (qw(/status/http /status/http-buffered /code/http)) {
+        ends('103 and then 200', $_, { %$OK, informational => [ 103 ],
+                                       keepalive => 0 },
+             'unknown', 'its answer is an interim one (1xx)');
+    }
+
+    ends('100 and then 200', '/hurried/http',
+         { %$OK, informational => [ 100 ] },
+         'unknown', 'its answer did not end in time');
+}
+
 
 # refund_notify_ack code
 
@@ -538,13 +559,10 @@ for my $path (qw(/status/fastcgi /status/uwsgi)) {
     ends('a fatal error of PHP', $path,
          RefundNotify::Test::FastCGI::php_fatal(), 'unknown', $NEVER,
          next => 'upstream_error');
-    ends('500', $path, { status => 500 }, 'refused', $NO,
-         next => 'upstream_error', next_reason => $NEVER)
-        if 0;
 }
 
-ok($nginx->wait_for_log('error.log', qr/\[error\] .* \QRefund\E/xi),
-   'the log says');
+ok($nginx->wait_for_log('error.log', qr/\[error\].*\Q$NEVER\E/),
+   'the error log says what they need');
 like($nginx->error_log,
      qr/\[error\].*not\ accepted\ by\ "orders":\ \Q$NEVER\E,\ status\ 200,
         \ attempt\ 1/x, 'the error log names the mend');
@@ -619,14 +637,11 @@ for my $path (qw(/status/http /status/http-buffered /status/http-kept
 {
     ends("$_ for an answer", $path, { fault => $_ }, 'unknown', $SILENT)
         for qw(close reset);
+
     ends('half a header', $path, { raw => 'HTTP/1.1 200 OK' }, 'unknown',
          $SILENT) if $path !~ /fastcgi/;
 }
 
-ends('no answer through TLS', '/status/https', { fault => 'reset' },
-     'refused', $NO);
-ends('no HTTP', '/status/http', { raw => "\x15\x03\x01\0\2\2\n" }, 'unknown',
-     $SILENT) if 0;
 ends('hangs', '/hurried/http', { fault => 'hang' }, 'unknown', $SILENT);
 ends('never ends', '/hurried/http', { endless => 0.05 }, 'unknown',
      'its answer did not end in time');

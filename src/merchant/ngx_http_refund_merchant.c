@@ -452,8 +452,17 @@ ngx_http_refund_merchant_public_key(ngx_conf_t *cf,
     error = wechatpay_merchant_add_public_key(merchant,
                                               ngx_http_refund_span(&args[0]),
                                               ngx_http_refund_span(&pem));
+    if (error) {
 
-    return ngx_http_refund_merchant_file_error(cf, &args[1], error);
+        /* it may be about the id as well as about the file */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"wechatpay_public_key\": key \"%V\" in "
+                           "\"%V\" %s", &args[0], &args[1], error);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 

@@ -397,6 +397,13 @@ ngx_http_refund_target_renewed(ngx_http_refund_target_t *target)
         break;
 
     default: /* NGX_HTTP_REFUND_STORE_ERROR */
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                ngx_http_refund_log_limit("renewal failed"),
+                "refund notify %V: the lease of its delivery to \"%V\" could "
+                "not be renewed yet: store \"%V\": %s", &event->id,
+                &target->conf->name, &target->renew.store->name,
+                target->renew.reason);
+
         ngx_add_timer(&target->timer,
                       ngx_min(lease / 6, NGX_HTTP_REFUND_RENEW_DELAY));
     }
@@ -434,7 +441,17 @@ ngx_http_refund_target_released(ngx_http_refund_target_t *target)
 {
     ngx_http_refund_target_told(target);
 
-    /* after an error the lease runs out: the next delivery is only later */
+    if (target->op.result == NGX_HTTP_REFUND_STORE_ERROR) {
+
+        /* the lease runs out: the next delivery is only later */
+
+        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                ngx_http_refund_log_limit("release failed"),
+                "refund notify %V: the lease of its delivery to \"%V\" could "
+                "not be given back: store \"%V\": %s", &target->event->id,
+                &target->conf->name, &target->op.store->name,
+                target->op.reason);
+    }
 
     ngx_http_refund_target_settle(target);
     ngx_http_refund_target_end(target);

@@ -47,8 +47,8 @@ struct ngx_refund_redis_adapter_s {
 
 
 /*
- * Ties a context without an error, whose callbacks are not set yet, to the event
- * loop, and bounds its replies; a reply that nobody waits for ends the
+ * Ties a context without an error, whose callbacks are not set yet, to the
+ * event loop, and bounds its replies; a reply that nobody waits for ends the
  * connection.  NGX_ERROR: no free connection, the context is the caller's to
  * free.  The socket remains hiredis' to close.
  */

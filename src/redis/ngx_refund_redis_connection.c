@@ -1027,7 +1027,7 @@ ngx_refund_redis_watch(ngx_refund_redis_connection_t *rc)
 }
 
 
-/* The next attempt: for those who wait as soon as allowed, else with backoff. */
+/* The next attempt: as soon as allowed if someone waits, else with backoff. */
 
 static void
 ngx_refund_redis_schedule(ngx_refund_redis_connection_t *rc)

@@ -30,8 +30,9 @@ typedef struct {
 
 
 /*
- * The class of an error reply, told by its first word; text is the reply without
- * "-" and CRLF.  Static, never NULL: what is not in the table is one class.
+ * The class of an error reply, told by its first word; text is the reply
+ * without "-" and CRLF.  Static, never NULL: what is not in the table is one
+ * class.
  */
 
 const ngx_refund_redis_error_t *ngx_refund_redis_error(const char *text,

@@ -8,7 +8,6 @@
 #include <ngx_core.h>
 #include <openssl/rand.h>
 
-#include "ngx_http_refund_log.h"
 #include "ngx_http_refund_store_backend.h"
 
 
@@ -175,21 +174,8 @@ ngx_http_refund_store_result(ngx_http_refund_store_op_t *op, ngx_int_t rc)
 static void
 ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op)
 {
-    switch (op->result) {
-
-    case NGX_HTTP_REFUND_STORE_DONE:
+    if (op->result == NGX_HTTP_REFUND_STORE_DONE) {
         ngx_http_refund_store_remember(op);
-        break;
-
-    case NGX_HTTP_REFUND_STORE_ERROR:
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                                    ngx_http_refund_log_limit(op->reason),
-                                    "refund_store \"%V\" failed: %s",
-                                    &op->store->name, op->reason);
-        break;
-
-    default:
-        break;
     }
 }
 

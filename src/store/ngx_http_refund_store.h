@@ -88,11 +88,11 @@ typedef struct {
 struct ngx_http_refund_store_s {
     ngx_str_t                           name;
     ngx_str_t                           url;
-    ngx_msec_t                          timeout;    /* of one operation; 0: shm */
+    ngx_msec_t                          timeout;    /* of each call; 0: shm */
     const ngx_http_refund_store_ops_t  *ops;
     void                               *data;       /* the backend's */
     ngx_shm_zone_t                     *cache;      /* NULL: off */
-    ngx_str_t                           file;       /* where it was configured */
+    ngx_str_t                           file;       /* it was configured in */
     ngx_uint_t                          line;
 };
 

@@ -38,7 +38,7 @@ typedef struct {
 extern const ngx_http_refund_store_ops_t  ngx_http_refund_store_redis_ops;
 
 
-/* For a backend that returned NGX_AGAIN: op->result is set, calls the handler. */
+/* For a backend that returned NGX_AGAIN and has set op->result: the handler. */
 
 void ngx_http_refund_store_end(ngx_http_refund_store_op_t *op);
 

@@ -787,7 +787,7 @@ ngx_http_refund_stores_init_module(ngx_cycle_t *cycle)
     ngx_shm_zone_t   *zone, *now;
     ngx_list_part_t  *part;
 
-    /* at the first start there was no cycle before, unless in a binary before */
+    /* at the first start no cycle was before, unless in another binary */
 
     if (ngx_is_init_cycle(ngx_cycle)) {
         part = ngx_inherited ? &cycle->shared_memory.part : NULL;

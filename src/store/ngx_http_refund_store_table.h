@@ -2,7 +2,7 @@
 /*
  * Copyright (C) the refund-notify authors
  *
- * Records in shared memory: the embedded store, and the cache in front of Redis.
+ * Records in shared memory: the embedded store, the cache in front of Redis.
  * A worker that is killed in the midst of a change leaves nothing broken: the
  * next one to take the lock finds it out and links all records anew.
  */

@@ -501,7 +501,7 @@ wechatpay_merchant_newest(const wechatpay_merchant_t *merchant)
 int
 wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant)
 {
-    return merchant->any_sub_mch_id || merchant->sub_mch_ids.n != 0;
+    return merchant->any_sub_mch_id || merchant->sub_mch_ids.count != 0;
 }
 
 

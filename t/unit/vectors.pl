@@ -274,9 +274,9 @@ v2('optional fields absent', 'OK',
            . '"transaction_id":"1","out_trade_no":"2","refund_id":"3",'
            . '"out_refund_no":"4","status":"SUCCESS",'
            . '"amount":{"total":0,"refund":0}}}');
-v2('unknown fields are kept in order, empty ones dropped', 'OK',
+v2('unknown fields are kept in order, empty ones too', 'OK',
    edit => sub { s/<root>/<root><z>1<\/z><a>"\\<\/a><empty\/>/ },
-   result => sub { s/"extra":\{/"extra":{"z":"1","a":"\\"\\\\",/ });
+   result => sub { s/"extra":\{/"extra":{"z":"1","a":"\\"\\\\","empty":"",/ });
 v2('text that is too long is kept in extra', 'OK',
    edit => sub { my $long = 'x' x 1025; s/支付用户零钱/$long/ },
    result => sub { my $long = 'x' x 1025;
@@ -306,20 +306,39 @@ v2('the first key', 'OK', merchant => 'rotated', key => 'b',
 v2('a full block of padding', 'OK',
    edit => sub { $_ .= ' ' x (16 - length($_) % 16) });
 
-# chosen so that the first key leaves valid padding: it is not the key then
+# chosen so that the first key leaves valid padding, and with it text that begins
+# as XML does: it is not the key all the same
+
+sub disguised {
+    my ($first) = @_;
+    my $wrong = Crypt::Cipher::AES->new(md5_hex($v2key{b}));
+    my ($n, $start, $blocks) = (0, '<root>');
+
+    if ($first) {
+        do {
+            $start = sprintf '<root><!--%03x-->', $n++;
+        } until substr($wrong->decrypt(ecb($v2key{a}, $start)), 0, 1) eq '<';
+    }
+
+    my $text = $v2_inner =~ s/<root>/$start/r;
+    $text .= ' ' x ((15 - 11 - length $text) % 16);
+
+    do {
+        $blocks = ecb($v2key{a}, sprintf "%s<!--%04x-->\x01", $text, $n++);
+    } until substr($wrong->decrypt(substr $blocks, -16), -1) eq "\x01";
+
+    return encode_base64($blocks, '');
+}
 
 v2('a wrong key that leaves valid padding', 'OK', merchant => 'rotated',
-   fields => { %own }, result => \&own,
-   req_info => do {
-       my ($n, $blocks) = 0;
-       my $other = Crypt::Cipher::AES->new(md5_hex($v2key{b}));
-       my $space = ' ' x ((15 - 11 - length $v2_inner) % 16);
-       do {
-           my $comment = sprintf '<!--%04d-->', $n++;
-           $blocks = ecb($v2key{a}, "$v2_inner$space$comment\x01");
-       } until substr($other->decrypt(substr $blocks, -16), -1) eq "\x01";
-       encode_base64($blocks, '');
-   });
+   fields => { %own }, result => \&own, req_info => disguised(0));
+v2('a wrong key that leaves valid padding and a <', 'OK',
+   merchant => 'rotated', fields => { %own }, result => \&own,
+   req_info => disguised(1));
+v2('only a wrong key that leaves valid padding', 'REQ_INFO_KEY',
+   merchant => 'wrong', fields => { %own }, req_info => disguised(0));
+v2('only a wrong key that leaves valid padding and a <', 'XML_NOT_UTF8',
+   merchant => 'wrong', fields => { %own }, req_info => disguised(1));
 
 v2('neither', 'FORMAT_UNKNOWN', body => 'hello');
 v2('nothing', 'FORMAT_UNKNOWN', body => '');
@@ -460,7 +479,7 @@ v2('a block and a byte', 'REQ_INFO_BLOCKS',
 v2('the wrong key', 'REQ_INFO_KEY', merchant => 'wrong', fields => { %own });
 
 for my $padding ("\x00", "\x11", "\xff", "\x01\x02", "\x03\x02\x03",
-                 "\x0f" . "\x10" x 15)
+                 "\x0f" . "\x10" x 15, "\x11" x 16, "\xff" x 16)
 {
     my $text = '<' . 'x' x (31 - length($padding)) . $padding;
 

@@ -9,6 +9,7 @@ package RefundNotify::Test::Nginx;
 #       module => 0,               without our module
 #       log_level => 'info',       of error_log; REFUND_NOTIFY_LOG overrides
 #       patience => 20,            s that it may take to stop
+#       daemon => 1,               in the background, as upgrade() needs it
 #       allow => [ qr//, ... ])    lines of error.log that are expected here
 #
 # Placeholders: %%NAME%% is vars' value; %%DIR%% the directory, %%ROOT%% the
@@ -24,7 +25,10 @@ package RefundNotify::Test::Nginx;
 #   reload(wait => 0)              SIGHUP, waits until the new workers are there
 #                                  and (unless wait => 0) the old ones gone;
 #                                  false if nginx refused the configuration
+#   upgrade                        USR2, WINCH, QUIT: starts the binary anew, waits
+#                                  until the old processes are gone
 #   workers                        the pids of the workers that take requests
+#   processes                      those of all that the master has started
 #   signal($name, $pid)            to the master, or to $pid
 #   config_test($conf)             nginx -t: (exit code, messages)
 #   write_file($name, $text, $mode)   with placeholders; its path
@@ -49,7 +53,8 @@ use Cwd ();
 use File::Basename ();
 use POSIX ();
 use RefundNotify::Test::Util
-    qw(scratch_dir free_port slow wait_until read_file spawn stop_process);
+    qw(scratch_dir free_port slow wait_until read_file spawn stop_process adopt
+       disown adopt_orphans);
 
 my $root = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../../../..');
 my $owner = $$;
@@ -151,7 +156,7 @@ sub _globals {
 
     push @lines, 'user root;' if $> == 0;
     push @lines, 'load_module ' . module_path() . ';' if $self->{module};
-    push @lines, 'daemon off;';
+    push @lines, 'daemon off;' if !$self->{daemon};
     push @lines, 'master_process off;' if $ENV{REFUND_NOTIFY_VALGRIND};
 
     if ($ENV{REFUND_NOTIFY_SANITIZE}) {
@@ -177,11 +182,22 @@ sub start {
     my ($self) = @_;
 
     unlink $self->path('nginx.pid');
+    adopt_orphans() if $self->{daemon};
 
     $self->{stopped} = 0;
     $self->{pid} = spawn($self->_command('nginx.conf', 'error.log'),
                          output => $self->path('output'), cwd => $self->{dir},
                          env => $self->_environment);
+
+    # the one that was started makes another its master, and ends
+
+    if ($self->{daemon}) {
+        waitpid $self->{pid}, 0;
+        disown($self->{pid});
+        $self->{pid} = wait_until(sub { $self->_pid }, 10);
+        adopt($self->{pid} // die "nginx does not start:\n",
+              read_file($self->path('output')), $self->error_log);
+    }
 
     # it writes the pid when its sockets listen, and then starts the workers
 
@@ -202,6 +218,14 @@ sub start {
     }
 
     return $self;
+}
+
+
+sub _pid {
+    my ($self) = @_;
+
+    my ($pid) = read_file($self->path('nginx.pid')) =~ /^(\d+)$/;
+    return $pid;
 }
 
 
@@ -274,7 +298,7 @@ sub stop {
 
     return 1 if $self->{stopped}++;
 
-    my @children = $self->_children;
+    my @children = $self->processes;
 
     if (!defined stop_process($self->{pid}, 'QUIT', $self->{patience})) {
         $self->{hung} = 1;
@@ -300,10 +324,34 @@ sub reload {
     my $done = wait_until(sub {
         return -1 if $refused < (() = $self->error_log =~ /\[emerg\]/g);
         return 0 if !grep { !$old{$_} } $self->workers;
-        return ($option{wait} // 1) ? !grep { $old{$_} } $self->_children : 1;
+        return ($option{wait} // 1) ? !grep { $old{$_} } $self->processes : 1;
     }, 30);
 
     return ($done // 0) == 1;
+}
+
+
+sub upgrade {
+    my ($self) = @_;
+
+    my $old = $self->{pid};
+    my $workers = $self->workers;
+
+    $self->signal('USR2');
+
+    my $new = wait_until(sub {
+        my $pid = $self->_pid;
+        return $pid && $pid != $old ? $pid : 0;
+    }, 20) or return 0;
+
+    $self->{pid} = adopt($new);
+    wait_until(sub { $self->workers >= $workers }, 20) or return 0;
+
+    $self->signal('WINCH', $old);
+    wait_until(sub { !grep { $_ != $new } $self->processes($old) }, 30)
+        or return 0;
+
+    return defined stop_process($old, 'QUIT', 20);
 }
 
 
@@ -316,20 +364,22 @@ sub workers {
 
     my $worker = qr/worker process\0*$/;
     my @workers = grep { read_file("/proc/$_/cmdline") =~ $worker }
-                       $self->_children;
+                       $self->processes;
     return @workers;
 }
 
 
-sub _children {
-    my ($self) = @_;
+sub processes {
+    my ($self, $master) = @_;
 
     my @children;
+
+    $master //= $self->{pid};
 
     for my $stat (glob '/proc/[0-9]*/stat') {
         push @children, $1
             if read_file($stat) =~ /^(\d+) \(.*\) (?!Z)\S (\d+) /s
-               && $2 == $self->{pid};
+               && $2 == $master;
     }
 
     return @children;

@@ -19,14 +19,12 @@ sub parse {
     my $end = $start + $digits + 1;
     return if length $conn->{in} < $end;
 
-    my %params = split /\0/, substr($conn->{in}, $start, $digits), -1;
+    my %params = unpack '(Z*)*', substr $conn->{in}, $start, $digits;
     my $length = $params{CONTENT_LENGTH} || 0;
     return if length $conn->{in} < $end + $length;
 
     my $body = substr $conn->{in}, $end, $length;
     substr $conn->{in}, 0, $end + $length, '';
-
-    delete $params{''};
 
     return { params => \%params, body => $body,
              method => $params{REQUEST_METHOD},

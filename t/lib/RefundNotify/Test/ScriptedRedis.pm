@@ -28,6 +28,12 @@ use RefundNotify::Test::Resp qw(resp_parse);
 sub input {
     my ($self, $conn) = @_;
 
+    # a reply that was sent calls this again: many commands may come at once
+
+    return if $conn->{parsing};
+
+    local $conn->{parsing} = 1;
+
     while (my ($words, $next) = resp_parse($conn->{in}, 0)) {
         my $bytes = substr $conn->{in}, 0, $next, '';
         my $request = { words => $words, command => uc $words->[0],

@@ -16,6 +16,7 @@ package RefundNotify::Test::Util;
 #                                  sends the signal, waits, at last kills: the
 #                                  wait status, or undef if it had to be killed
 #   adopt($pid), disown($pid)      the list of children killed at the end
+#   adopt_orphans()                what our children leave behind becomes ours
 
 use strict;
 use warnings;
@@ -27,7 +28,7 @@ use POSIX ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(scratch_dir free_port slow wait_until read_file write_file
-                    spawn stop_process adopt disown);
+                    spawn stop_process adopt disown adopt_orphans);
 
 my $owner = $$;
 my ($scratch, %children, @locks);
@@ -181,6 +182,14 @@ sub disown {
     my ($pid) = @_;
 
     delete $children{$pid};
+    return;
+}
+
+
+# prctl(PR_SET_CHILD_SUBREAPER)
+
+sub adopt_orphans {
+    syscall $prctl, 36, 1 if $prctl;
     return;
 }
 
