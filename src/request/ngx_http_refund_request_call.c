@@ -540,6 +540,18 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
     wechatpay_answer(ngx_http_refund_request_parser, call->merchant->wechatpay,
                      &call->request, &response, &memory, answer);
 
+    /*
+     * What was sent before may have been booked, whatever is said of this one:
+     * the caller asks again, and a first answer tells for certain.
+     */
+
+    if (call->tries > 1 && answer->outcome == WECHATPAY_REJECTED) {
+        answer->outcome = WECHATPAY_UNKNOWN;
+        answer->failure.outcome = WECHATPAY_UNKNOWN;
+        answer->failure.status = NGX_HTTP_BAD_GATEWAY;
+        answer->failure.retryable = 1;
+    }
+
     if (answer->outcome != WECHATPAY_ACCEPTED) {
         mch_id = ngx_http_refund_string(
                        wechatpay_merchant_mch_id(call->merchant->wechatpay));
@@ -560,8 +572,13 @@ ngx_http_refund_request_call_again(ngx_http_refund_request_call_t *call)
 
     failure = &call->answer.failure;
 
+    /* of all codes it is the system error that WeChat Pay wants repeated */
+
     if (call->answer.outcome != WECHATPAY_UNKNOWN
-        || failure->provider_code.len == 0 || !failure->retryable
+        || failure->provider_code.len == 0
+        || failure->code.len != sizeof("SYSTEM_ERROR") - 1
+        || ngx_memcmp(failure->code.data, "SYSTEM_ERROR", failure->code.len)
+           != 0
         || call->tries >= NGX_HTTP_REFUND_REQUEST_TRIES || ngx_exiting)
     {
         return NGX_DECLINED;

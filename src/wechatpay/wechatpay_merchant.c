@@ -498,13 +498,6 @@ wechatpay_merchant_newest(const wechatpay_merchant_t *merchant)
 }
 
 
-int
-wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant)
-{
-    return merchant->any_sub_mch_id || merchant->sub_mch_ids.count != 0;
-}
-
-
 wechatpay_error_e
 wechatpay_merchant_check(const wechatpay_merchant_t *merchant,
     wechatpay_str_t mch_id, wechatpay_str_t app_id, wechatpay_str_t sub_mch_id)

@@ -86,11 +86,6 @@ struct wechatpay_merchant_s {
 };
 
 
-/* Whether it acts for sub-merchants: some are configured. */
-
-int wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant);
-
-
 /*
  * Whether a notify is this merchant's: its mch_id is the configured one, its
  * app_id, where it has one and some are configured, one of them, and

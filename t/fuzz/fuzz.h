@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "wechatpay_answer.h"
 #include "wechatpay_event.h"
 #include "wechatpay_notify.h"
 
@@ -35,6 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FUZZ_KEY     "0123456789abcdefghijKLMNOPQRSTUV"
 #define FUZZ_MCH_ID  "1900000109"
+#define FUZZ_APP_ID  "wxd930ea5d5a258f4f"
+#define FUZZ_SERIAL  "PUB_KEY_ID_0119000001092024070100000000000001"
 
 
 /* Pieces of malloc(), so that the sanitizers see the bounds of each. */
@@ -55,6 +58,25 @@ wechatpay_str_t fuzz_str(const char *text);
 /* A merchant with both keys FUZZ_KEY, and any sub-merchant. */
 
 wechatpay_merchant_t *fuzz_merchant(void);
+
+
+/* Adds what calls need: an app_id, a certificate and its key, a public key. */
+
+void fuzz_outbound(wechatpay_merchant_t *merchant);
+
+
+/*
+ * Takes an answer to a call about the refund "5" and out_refund_no "1", of any
+ * sub-merchant; or to a query by out_trade_no "1"; and checks what it becomes.
+ */
+
+void fuzz_answer(wechatpay_parser_t *parser, wechatpay_merchant_t *merchant,
+    wechatpay_version_e version, wechatpay_call_e call,
+    const wechatpay_response_t *response, fuzz_memory_t *memory,
+    wechatpay_answer_t *answer);
+void fuzz_answer_order(wechatpay_parser_t *parser,
+    wechatpay_merchant_t *merchant, const wechatpay_response_t *response,
+    fuzz_memory_t *memory, wechatpay_answer_t *answer);
 
 
 /* The encoding in base64 of size bytes, in memory. */

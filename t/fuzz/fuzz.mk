@@ -24,7 +24,7 @@ FUZZ_EACH = $(shell expr \( $(FUZZ_SECONDS) + $(words $(FUZZ_TARGETS)) - 1 \) \
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@for t in $(FUZZ_TARGETS); do \
 	    mkdir -p $(FUZZ)/corpus/$$t; \
-	    case $$t in v3*) dict=json;; *) dict=xml;; esac; \
+	    case $$t in v3*|request) dict=json;; *) dict=xml;; esac; \
 	    echo "fuzz_$$t, $(FUZZ_EACH) s"; \
 	    $(FUZZ)/fuzz_$$t -max_total_time=$(FUZZ_EACH) -max_len=8192 \
 	        -timeout=10 -rss_limit_mb=2048 -dict=t/fuzz/$$dict.dict \
@@ -44,7 +44,7 @@ $(FUZZ)/%.o: t/fuzz/%.c $(FUZZ_HEADERS)
 	@mkdir -p $(@D)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
-$(FUZZ)/fuzz_v3_notify: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
+$(FUZZ)/fuzz_v3_notify $(FUZZ)/fuzz_v3_answer: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
 
 $(FUZZ)/fuzz_%: $(FUZZ)/fuzz_%.o $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 	@echo "clang $@" && clang $(FUZZ_LDFLAGS) -o $@ $^ $(FUZZ_LDLIBS)

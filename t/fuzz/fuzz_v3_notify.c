@@ -18,10 +18,9 @@
 #include "fuzz.h"
 
 
-#define FUZZ_NOW     1528425296
-#define FUZZ_SERIAL  "PUB_KEY_ID_0119000001092024070100000000000001"
-#define FUZZ_NONCE   "fdasflkja484"
-#define FUZZ_SIZE    256
+#define FUZZ_NOW    1528425296
+#define FUZZ_NONCE  "fdasflkja484"
+#define FUZZ_SIZE   256
 
 
 static wechatpay_error_e fuzz_v3_notify(const wechatpay_headers_t *headers,

@@ -200,7 +200,7 @@ test_request_digest(void **state)
     wechatpay_str_t         none;
     wechatpay_failure_t     failure;
     wechatpay_request_t     request;
-    wechatpay_merchant_t   *merchant;
+    wechatpay_merchant_t   *shop, *provider;
 
 #define test_body(order, refund, total, more)                                 \
     "{\"out_refund_no\":\"1\"," order ",\"amount\":{\"refund\":" refund       \
@@ -226,12 +226,14 @@ test_request_digest(void **state)
 
     (void) state;
 
-    merchant = test_outbound_merchant("provider");
+    shop = test_outbound_merchant("shop");
+    provider = test_outbound_merchant("provider");
     none = test_str("");
     test_memory_init(&memory, -1);
 
     for (i = 0; i < test_count(bodies); i++) {
-        assert_int_equal(wechatpay_request_create(merchant,
+        assert_int_equal(wechatpay_request_create(
+                                           i == 6 || i == 7 ? provider : shop,
                                            i % 2 ? WECHATPAY_V2 : WECHATPAY_V3,
                                            test_str(bodies[i]), none,
                                            &memory.memory, &request, &failure),
@@ -253,7 +255,8 @@ test_request_digest(void **state)
             WECHATPAY_REQUEST_DIGEST_LEN);
 
     test_memory_free(&memory);
-    wechatpay_merchant_destroy(merchant);
+    wechatpay_merchant_destroy(provider);
+    wechatpay_merchant_destroy(shop);
 }
 
 
