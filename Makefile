@@ -20,12 +20,15 @@ NAME = ngx_http_refund_notify_module.so
 MODULE = $(BUILD)/$(NAME)
 SANITIZE = -fsanitize=address,undefined -fno-omit-frame-pointer
 
-# where nginx looks for what make install puts there
+# Where nginx looks for what make install puts there.  GNU make before 4.4 does
+# not hand what is exported to $(shell).
 
-MODULES_DIR ?= $(shell nginx -V 2>&1 | tr ' ' '\n' \
-                   | sed -n 's/^--modules-path=//p')
-CONF_DIR ?= $(dir $(shell nginx -V 2>&1 | tr ' ' '\n' \
-                      | sed -n 's/^--conf-path=//p'))conf
+nginx_path = $(shell PATH="$$PATH:/usr/sbin:/sbin" nginx -V 2>&1 \
+                 | tr ' ' '\n' | sed -n 's/^--$(1)-path=//p')
+MODULES_DIR ?= $(call nginx_path,modules)
+CONF_DIR ?= $(addsuffix conf,$(dir $(call nginx_path,conf)))
+no_directories = no nginx found that says where its modules and nginx.conf \
+    are: make install MODULES_DIR=directory CONF_DIR=directory
 SUDO = $(if $(DESTDIR)$(filter 0,$(shell id -u)),,sudo)
 
 # the build runs in parallel; what is asked for here, in the order it is asked
@@ -48,8 +51,10 @@ endif
 
 all: $(MODULE)
 
+# a new file, for an nginx may run with the old one
+
 $(MODULE): $(BUILD)/gcc/$(NAME)
-	@cp $< $@
+	@install -m 644 $< $@
 	@echo "built $@"
 
 $(BUILD)/gcc/$(NAME): FORCE
@@ -73,6 +78,7 @@ build-nginx-source:
 
 
 install: all
+	$(if $(and $(MODULES_DIR),$(CONF_DIR)),,$(error $(no_directories)))
 	$(SUDO) install -d $(DESTDIR)$(MODULES_DIR) $(DESTDIR)$(CONF_DIR)
 	$(SUDO) install -m 644 $(MODULE) $(DESTDIR)$(MODULES_DIR)
 	$(SUDO) install -m 644 conf/refund_*.conf conf/wechatpay_*.conf \

@@ -10,16 +10,27 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_notify.h"
+#include "ngx_http_refund_target.h"
 #include "ngx_http_refund_webhook.h"
 
 
-/* WeChat Pay waits 5 s, repeats after 15 s, and the last time after 24 h 4 min */
+/* WeChat Pay waits 5 s, repeats after 15 s, the last time after 24 h 4 min */
 #define NGX_HTTP_REFUND_NOTIFY_DEADLINE_WARN  4500
 #define NGX_HTTP_REFUND_NOTIFY_LEASE_WARN     15000
 #define NGX_HTTP_REFUND_NOTIFY_RETAIN_WARN    (25 * 60 * 60 * 1000)
 
+#define NGX_HTTP_REFUND_NOTIFY_BODY_MAX  (1024 * 1024)
+
 /* a lease has to outlast a few operations of the store that renew it */
 #define NGX_HTTP_REFUND_NOTIFY_LEASE_TIMEOUTS  5
+#define NGX_HTTP_REFUND_NOTIFY_LEASE_MIN      1000
+
+/* what a record can hold; a year is more than enough */
+#define NGX_HTTP_REFUND_NOTIFY_RETAIN_MAX                                     \
+    ((ngx_msec_t) 365 * 24 * 60 * 60 * 1000)
+
+/* a window any wider would take replays of a day for fresh, seconds */
+#define NGX_HTTP_REFUND_NOTIFY_SKEW_MAX       3600
 
 
 static void *ngx_http_refund_notify_create_main_conf(ngx_conf_t *cf);
@@ -51,6 +62,17 @@ static char *ngx_http_refund_notify_pass(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_refund_notify_store(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_refund_notify_placed(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+/* a directive that stands nowhere is told by the place of "refund_notify" */
+
+#define ngx_http_refund_notify_error(level, cf, conf, directive, ...)         \
+    ngx_http_refund_conf_error(level, cf,                                     \
+        (conf)->places[NGX_HTTP_REFUND_NOTIFY_##directive].file.len           \
+        ? &(conf)->places[NGX_HTTP_REFUND_NOTIFY_##directive]                 \
+        : &(conf)->place, __VA_ARGS__)
 
 
 static ngx_conf_bitmask_t  ngx_http_refund_notify_accept_values[] = {
@@ -75,7 +97,7 @@ static ngx_conf_enum_t  ngx_http_refund_notify_ack_values[] = {
 
 
 static ngx_conf_num_bounds_t  ngx_http_refund_notify_body_bounds = {
-    ngx_conf_check_num_bounds, 1024, 1024 * 1024
+    ngx_conf_check_num_bounds, 1024, NGX_HTTP_REFUND_NOTIFY_BODY_MAX
 };
 
 
@@ -118,35 +140,35 @@ static ngx_command_t  ngx_http_refund_notify_commands[] = {
 
     { ngx_string("refund_notify_accept"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
-      ngx_conf_set_bitmask_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, accept),
       &ngx_http_refund_notify_accept_values },
 
     { ngx_string("refund_notify_deadline"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, deadline),
       NULL },
 
     { ngx_string("refund_notify_delivery_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, event.delivery_timeout),
       NULL },
 
     { ngx_string("refund_notify_lease"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, event.lease),
       NULL },
 
     { ngx_string("refund_notify_retain"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, event.retain),
       NULL },
@@ -160,7 +182,7 @@ static ngx_command_t  ngx_http_refund_notify_commands[] = {
 
     { ngx_string("refund_notify_clock_skew"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
+      ngx_http_refund_notify_placed,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_refund_notify_loc_conf_t, clock_skew),
       NULL },
@@ -295,12 +317,19 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_http_refund_notify_loc_conf_t *prev = parent;
     ngx_http_refund_notify_loc_conf_t *conf = child;
 
+    ngx_uint_t                      i;
     ngx_http_core_loc_conf_t       *clcf;
     ngx_http_refund_target_conf_t  *target;
 
     if (conf->store_name.len == 0) {
         conf->store_name = prev->store_name;
         conf->store_place = prev->store_place;
+    }
+
+    for (i = 0; i < NGX_HTTP_REFUND_NOTIFY_PLACES; i++) {
+        if (conf->places[i].file.len == 0) {
+            conf->places[i] = prev->places[i];
+        }
     }
 
     ngx_conf_merge_bitmask_value(conf->accept, prev->accept, 0);
@@ -321,6 +350,14 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_conf_merge_uint_value(conf->event.pass, prev->event.pass, 0);
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if ((conf->merchant_name.len || (clcf->noname && prev->merchant_name.len))
+        && (clcf->client_max_body_size == 0
+            || clcf->client_max_body_size > NGX_HTTP_REFUND_NOTIFY_BODY_MAX))
+    {
+        /* of a chunked body only nginx itself sees the size while reading */
+        clcf->client_max_body_size = NGX_HTTP_REFUND_NOTIFY_BODY_MAX;
+    }
 
     if (conf->merchant_name.len == 0) {
 
@@ -430,20 +467,22 @@ ngx_http_refund_notify_check_merchant(ngx_conf_t *cf,
     v3 = wechatpay_merchant_accepts(conf->merchant->wechatpay, WECHATPAY_V3);
 
     if (!v2 && (conf->accept & NGX_HTTP_REFUND_NOTIFY_V2)) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_notify_accept v2\", but merchant "
-                                   "\"%V\" has no \"api_v2_key_file\"",
-                                   &conf->merchant_name);
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, ACCEPT,
+                                     "\"refund_notify_accept v2\", but "
+                                     "merchant \"%V\" has no "
+                                     "\"api_v2_key_file\"",
+                                     &conf->merchant_name);
         return NGX_CONF_ERROR;
     }
 
     if (!v3 && (conf->accept & NGX_HTTP_REFUND_NOTIFY_V3)) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_notify_accept v3\", but merchant "
-                                   "\"%V\" lacks an \"api_v3_key_file\", or a "
-                                   "\"wechatpay_public_key\" or "
-                                   "\"wechatpay_certificate\"",
-                                   &conf->merchant_name);
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, ACCEPT,
+                                     "\"refund_notify_accept v3\", but "
+                                     "merchant \"%V\" lacks an "
+                                     "\"api_v3_key_file\", or a "
+                                     "\"wechatpay_public_key\" or "
+                                     "\"wechatpay_certificate\"",
+                                     &conf->merchant_name);
         return NGX_CONF_ERROR;
     }
 
@@ -501,61 +540,86 @@ ngx_http_refund_notify_check_times(ngx_conf_t *cf,
 
     event = &conf->event;
 
-    if (conf->deadline == 0 || event->delivery_timeout == 0
-        || event->lease == 0 || conf->clock_skew == 0)
-    {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"%s\" must be more than 0",
-                                   conf->deadline == 0
-                                   ? "refund_notify_deadline"
-                                   : event->delivery_timeout == 0
-                                   ? "refund_notify_delivery_timeout"
-                                   : event->lease == 0
-                                   ? "refund_notify_lease"
-                                   : "refund_notify_clock_skew");
+    if (conf->deadline == 0) {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, DEADLINE,
+                                     "\"refund_notify_deadline\" must be more "
+                                     "than 0");
         return NGX_CONF_ERROR;
     }
 
-    if (event->retain <= event->lease) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_notify_retain\" (%Mms) must be "
-                                   "longer than \"refund_notify_lease\" "
-                                   "(%Mms)", event->retain, event->lease);
+    if (event->delivery_timeout == 0) {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, TIMEOUT,
+                                     "\"refund_notify_delivery_timeout\" must "
+                                     "be more than 0");
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->clock_skew == 0
+        || conf->clock_skew > NGX_HTTP_REFUND_NOTIFY_SKEW_MAX)
+    {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, SKEW,
+                                     "\"refund_notify_clock_skew\" must be "
+                                     "between 1s and 1h, WeChat Pay says 300s");
+        return NGX_CONF_ERROR;
+    }
+
+    if (event->lease < NGX_HTTP_REFUND_NOTIFY_LEASE_MIN) {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, LEASE,
+                                     "\"refund_notify_lease\" (%Mms) must be "
+                                     "at least 1s", event->lease);
         return NGX_CONF_ERROR;
     }
 
     least = NGX_HTTP_REFUND_NOTIFY_LEASE_TIMEOUTS * event->store->timeout;
 
     if (event->lease < least) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_notify_lease\" (%Mms) must be at "
-                                   "least %d times the timeout of store \"%V\" "
-                                   "(%Mms)", event->lease,
-                                   NGX_HTTP_REFUND_NOTIFY_LEASE_TIMEOUTS,
-                                   &event->store->name, event->store->timeout);
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, LEASE,
+                                     "\"refund_notify_lease\" (%Mms) must be "
+                                     "at least %d times the timeout of store "
+                                     "\"%V\" (%Mms)", event->lease,
+                                     NGX_HTTP_REFUND_NOTIFY_LEASE_TIMEOUTS,
+                                     &event->store->name,
+                                     event->store->timeout);
+        return NGX_CONF_ERROR;
+    }
+
+    if (event->retain <= event->lease) {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, RETAIN,
+                                     "\"refund_notify_retain\" (%Mms) must be "
+                                     "longer than \"refund_notify_lease\" "
+                                     "(%Mms)", event->retain, event->lease);
+        return NGX_CONF_ERROR;
+    }
+
+    if (event->retain > NGX_HTTP_REFUND_NOTIFY_RETAIN_MAX) {
+        ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, RETAIN,
+                                     "\"refund_notify_retain\" (%Mms) must be "
+                                     "at most 365d", event->retain);
         return NGX_CONF_ERROR;
     }
 
     if (conf->deadline > NGX_HTTP_REFUND_NOTIFY_DEADLINE_WARN) {
-        ngx_http_refund_conf_error(NGX_LOG_WARN, cf, &conf->place,
-                                   "\"refund_notify_deadline\" (%Mms) is more "
-                                   "than 4.5s: WeChat Pay waits 5s, the answer "
-                                   "may come too late", conf->deadline);
+        ngx_http_refund_notify_error(NGX_LOG_WARN, cf, conf, DEADLINE,
+                                     "\"refund_notify_deadline\" (%Mms) is "
+                                     "more than 4.5s: WeChat Pay waits 5s, the "
+                                     "answer may come too late",
+                                     conf->deadline);
     }
 
     if (event->lease > NGX_HTTP_REFUND_NOTIFY_LEASE_WARN) {
-        ngx_http_refund_conf_error(NGX_LOG_WARN, cf, &conf->place,
-                                   "\"refund_notify_lease\" (%Mms) is more "
-                                   "than 15s: after a crash WeChat Pay's first "
-                                   "repeats will be refused", event->lease);
+        ngx_http_refund_notify_error(NGX_LOG_WARN, cf, conf, LEASE,
+                                     "\"refund_notify_lease\" (%Mms) is more "
+                                     "than 15s: after a crash WeChat Pay's "
+                                     "first repeats will be refused",
+                                     event->lease);
     }
 
     if (event->retain < NGX_HTTP_REFUND_NOTIFY_RETAIN_WARN) {
-        ngx_http_refund_conf_error(NGX_LOG_WARN, cf, &conf->place,
-                                   "\"refund_notify_retain\" (%Mms) is less "
-                                   "than 25h: WeChat Pay repeats for 24h 4m, a "
-                                   "late repeat would be delivered again",
-                                   event->retain);
+        ngx_http_refund_notify_error(NGX_LOG_WARN, cf, conf, RETAIN,
+                                     "\"refund_notify_retain\" (%Mms) is less "
+                                     "than 25h: WeChat Pay repeats for 24h 4m, "
+                                     "a late repeat would be delivered again",
+                                     event->retain);
     }
 
     return NGX_CONF_OK;
@@ -660,12 +724,6 @@ ngx_http_refund_notify_start(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    ngx_http_refund_delivery_init_process();
-
-    if (ngx_http_refund_notify_init_process() != NGX_OK) {
-        return NGX_ERROR;
-    }
-
     return ngx_http_refund_stores_init_process(&nmcf->stores, cycle);
 }
 
@@ -690,6 +748,8 @@ ngx_http_refund_notify_stop(ngx_cycle_t *cycle)
     ngx_http_refund_delivery_exit_process();
 
     ngx_http_refund_stores_exit_process(&nmcf->stores);
+
+    ngx_http_refund_target_exit_process();
 
     ngx_http_refund_notify_exit_process();
 }
@@ -904,4 +964,47 @@ ngx_http_refund_notify_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_refund_conf_place(cf, &nlcf->store_place);
 
     return NGX_CONF_OK;
+}
+
+
+/*
+ * A directive whose value is judged when all others are known, and then has to
+ * be named by its place, wherever it was inherited from.
+ */
+
+static char *
+ngx_http_refund_notify_placed(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_refund_notify_loc_conf_t *nlcf = conf;
+
+    char        *rv;
+    ngx_uint_t   i;
+
+    static struct {
+        ngx_uint_t    offset;
+        char       *(*set)(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+    } directives[NGX_HTTP_REFUND_NOTIFY_PLACES] = {
+        { offsetof(ngx_http_refund_notify_loc_conf_t, accept),
+          ngx_conf_set_bitmask_slot },
+        { offsetof(ngx_http_refund_notify_loc_conf_t, deadline),
+          ngx_conf_set_msec_slot },
+        { offsetof(ngx_http_refund_notify_loc_conf_t, event.delivery_timeout),
+          ngx_conf_set_msec_slot },
+        { offsetof(ngx_http_refund_notify_loc_conf_t, event.lease),
+          ngx_conf_set_msec_slot },
+        { offsetof(ngx_http_refund_notify_loc_conf_t, event.retain),
+          ngx_conf_set_msec_slot },
+        { offsetof(ngx_http_refund_notify_loc_conf_t, clock_skew),
+          ngx_conf_set_sec_slot }
+    };
+
+    for (i = 0; directives[i].offset != cmd->offset; i++) {
+        /* void */
+    }
+
+    rv = directives[i].set(cf, cmd, conf);
+
+    ngx_http_refund_conf_place(cf, &nlcf->places[i]);
+
+    return rv;
 }

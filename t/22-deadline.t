@@ -155,7 +155,7 @@ EOC
 
 my ($DEADLINE, $PATIENCE, $LEASE) = (0.3, slow(0.4), slow(2));
 
-# half of this under the sanitizers' slowness would still be in time
+# a lease that a renewal in time, even under the sanitizers, keeps up
 
 my $SHORT_LEASE = slow(1) > 1 ? 2 : 1;
 

@@ -7,8 +7,6 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
-use Time::HiRes qw(sleep);
-
 my $conf = <<'EOC';
 %%GLOBALS%%
 worker_processes 1;

@@ -66,7 +66,21 @@ enable() {
 }
 
 if [ -z "$(versions)" ]; then
+
+    # what apt has no lists of is not in its index targets either
+
+    $sudo apt-get -qq update
+fi
+
+if [ -z "$(versions)" ]; then
     enable
+fi
+
+if [ -z "$(versions)" ]; then
+    echo "apt knows no source of nginx: add a \"deb-src\" line of Debian's to" \
+         "/etc/apt/sources.list, or name a source tree: make" \
+         "NGINX_SRC=directory" >&2
+    exit 1
 fi
 
 scratch=$dir.new
@@ -74,9 +88,12 @@ rm -rf "$dir" "$scratch"
 mkdir -p "$scratch"
 cd "$scratch"
 
-# the newest; an older one where a mirror does not have that yet
+# That of the nginx installed, which has to load the module; else the newest, or
+# an older one where a mirror does not have that yet.
 
-for version in $(versions); do
+installed=$(dpkg-query -W -f '${source:Version}' nginx 2>/dev/null || true)
+
+for version in $installed $(versions); do
     if apt-get -qq -o APT::Sandbox::User=root source --only-source \
            "nginx=$version" >log 2>&1
     then

@@ -194,15 +194,19 @@ ngx_http_refund_delivery_start(ngx_http_refund_delivery_t *delivery)
 
     ngx_add_timer(&delivery->cut, delivery->timeout);
 
+    if (ngx_http_refund_deliveries.next == NULL) {
+        ngx_queue_init(&ngx_http_refund_deliveries);
+    }
+
     ngx_queue_insert_tail(&ngx_http_refund_deliveries, &delivery->queue);
 
     r->internal = 1;
 
     ngx_http_process_request(r);
 
-    /* r may be gone, and then c as well, but its slot stays */
-
-    ngx_http_run_posted_requests(c);
+    if (delivery->request) {
+        ngx_http_run_posted_requests(c);
+    }
 
     return NGX_OK;
 }
@@ -721,6 +725,13 @@ ngx_http_refund_delivery_header_filter(ngx_http_request_t *r)
 
     r->header_sent = 1;
 
+    if (delivery->answer_max) {
+
+        /* what a cache or proxy_store has in a file is wanted as well */
+
+        r->filter_need_in_memory = 1;
+    }
+
     if (delivery->header) {
         delivery->header(delivery, r);
     }
@@ -824,17 +835,14 @@ ngx_http_refund_delivery_init(ngx_conf_t *cf)
 
 
 void
-ngx_http_refund_delivery_init_process(void)
-{
-    ngx_queue_init(&ngx_http_refund_deliveries);
-}
-
-
-void
 ngx_http_refund_delivery_exit_process(void)
 {
     ngx_queue_t                 *q;
     ngx_http_refund_delivery_t  *delivery;
+
+    if (ngx_http_refund_deliveries.next == NULL) {
+        return;
+    }
 
     while (!ngx_queue_empty(&ngx_http_refund_deliveries)) {
         q = ngx_queue_head(&ngx_http_refund_deliveries);

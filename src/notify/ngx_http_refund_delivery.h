@@ -137,8 +137,6 @@ ngx_http_refund_delivery_t *ngx_http_refund_delivery_of(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_refund_delivery_init(ngx_conf_t *cf);
 
-void ngx_http_refund_delivery_init_process(void);
-
 /* Cuts what still runs, and runs its handlers. */
 
 void ngx_http_refund_delivery_exit_process(void);

@@ -29,6 +29,7 @@ ngx_http_refund_event_create(ngx_http_request_t *r,
     ngx_http_refund_event_conf_t *conf, const wechatpay_refund_t *refund,
     ngx_str_t *merchant, ngx_str_t *traceparent, ngx_str_t *tracestate)
 {
+    ngx_int_t                 rc;
     ngx_pool_t               *pool;
     wechatpay_str_t           id;
     wechatpay_memory_t        memory;
@@ -82,10 +83,11 @@ ngx_http_refund_event_create(ngx_http_request_t *r,
         goto failed;
     }
 
-    if (r ? ngx_http_refund_delivery_origin(r, pool, &event->origin)
-          : ngx_http_refund_delivery_copy_origin(origin, pool, &event->origin)
-        != NGX_OK)
-    {
+    rc = r ? ngx_http_refund_delivery_origin(r, pool, &event->origin)
+           : ngx_http_refund_delivery_copy_origin(origin, pool,
+                                                  &event->origin);
+
+    if (rc != NGX_OK) {
         goto failed;
     }
 
@@ -193,16 +195,14 @@ ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
         return NGX_ERROR;
     }
 
-    flags = NGX_HTTP_LOG_UNSAFE;
+    flags = 0;
     ngx_str_null(&args);
 
     if (uri.len == 0 || uri.data[0] != '/'
         || ngx_http_parse_unsafe_uri(r, &uri, &args, &flags) != NGX_OK)
     {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "refund_notify_pass \"%V\" yields \"%V\", which is no "
-                      "URI of this server", &tc->value->value, &uri);
-        return NGX_ERROR;
+        /* it stays empty, which its target will tell */
+        return NGX_OK;
     }
 
     if (ngx_http_refund_event_copy(event, &target->uri, uri.data, uri.len)

@@ -81,7 +81,7 @@ typedef struct {
     ngx_event_t                          timer;
 
     ngx_msec_t                           started;   /* the store operation */
-    ngx_msec_t                           accepted;  /* when it was */
+    ngx_msec_t                           give_up;   /* the commit */
     ngx_msec_t                           store_time;
     ngx_msec_t                           upstream_time;
     ngx_uint_t                           attempt;   /* 0: none */
@@ -97,6 +97,7 @@ typedef struct {
     unsigned                             sent:1;    /* upstream_time is set */
     unsigned                             leased:1;  /* the lease is ours */
     unsigned                             renewing:1;
+    unsigned                             exiting:1; /* give_up knows of it */
 } ngx_http_refund_target_t;
 
 
@@ -144,8 +145,7 @@ struct ngx_http_refund_event_s {
  * Makes an event of a refund that came with request r, or without one, if r is
  * NULL, from origin, with one reference that is the caller's; the URIs of its
  * targets hold variables only where there is a request.  received: wall clock, seconds.  conf must live as long
- * as the worker; traceparent and tracestate may be empty.  NULL: out of memory, or a target's URI is not usable (said
- * in the log).
+ * as the worker; traceparent and tracestate may be empty.  NULL: out of memory.
  */
 
 ngx_http_refund_event_t *ngx_http_refund_event_create(ngx_http_request_t *r,

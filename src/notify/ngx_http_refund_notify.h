@@ -20,6 +20,19 @@
 #include "ngx_http_refund_merchant.h"
 
 
+/* directives whose places the checks of their values want */
+
+typedef enum {
+    NGX_HTTP_REFUND_NOTIFY_ACCEPT = 0,
+    NGX_HTTP_REFUND_NOTIFY_DEADLINE,
+    NGX_HTTP_REFUND_NOTIFY_TIMEOUT,
+    NGX_HTTP_REFUND_NOTIFY_LEASE,
+    NGX_HTTP_REFUND_NOTIFY_RETAIN,
+    NGX_HTTP_REFUND_NOTIFY_SKEW,
+    NGX_HTTP_REFUND_NOTIFY_PLACES
+} ngx_http_refund_notify_place_e;
+
+
 /* refund_notify_accept */
 #define NGX_HTTP_REFUND_NOTIFY_V2  0x0002
 #define NGX_HTTP_REFUND_NOTIFY_V3  0x0004
@@ -49,6 +62,8 @@ typedef struct {
     size_t                           max_body_size;
 
     ngx_http_refund_event_conf_t     event;
+
+    ngx_http_refund_conf_place_t     places[NGX_HTTP_REFUND_NOTIFY_PLACES];
 
     ngx_http_core_srv_conf_t        *server;
 } ngx_http_refund_notify_loc_conf_t;
@@ -88,7 +103,6 @@ ngx_http_refund_notify_ctx_t *ngx_http_refund_notify_ctx(
 ngx_int_t ngx_http_refund_notify_add_variables(ngx_conf_t *cf);
 
 
-ngx_int_t ngx_http_refund_notify_init_process(void);
 void ngx_http_refund_notify_exit_process(void);
 
 

@@ -8,7 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_body.h"
-#include "ngx_http_refund_log.h"
+#include "ngx_refund_log.h"
 #include "ngx_http_refund_notify.h"
 #include "ngx_http_refund_span.h"
 
@@ -64,9 +64,10 @@ ngx_http_refund_notify_handler(ngx_http_request_t *r)
     ngx_http_refund_notify_loc_conf_t  *nlcf;
 
     if (ngx_http_refund_delivery_of(r) != NULL || r != r->main) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "\"refund_notify\" takes requests of clients only, not "
-                      "deliveries or subrequests");
+        ngx_refund_log_limited(NGX_LOG_ERR, r->connection->log,
+                               &ngx_http_refund_notify_parser,
+                               "\"refund_notify\" takes requests of clients "
+                               "only, not deliveries or subrequests");
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -319,6 +320,14 @@ ngx_http_refund_notify_parse(ngx_http_request_t *r,
         return WECHATPAY_ERROR_VERSION_NOT_ACCEPTED;
     }
 
+    if (ngx_http_refund_notify_parser == NULL) {
+        ngx_http_refund_notify_parser = wechatpay_parser_create();
+
+        if (ngx_http_refund_notify_parser == NULL) {
+            return WECHATPAY_ERROR_NO_MEMORY;
+        }
+    }
+
     if (ctx->version == WECHATPAY_V2) {
         return wechatpay_v2_notify(ngx_http_refund_notify_parser, merchant,
                                    body, &memory, refund);
@@ -444,32 +453,28 @@ ngx_http_refund_notify_answer_event(ngx_http_request_t *r,
     switch (result) {
 
     case WECHATPAY_RESULT_UPSTREAM_ERROR:
-        ngx_http_refund_log_limited(NGX_LOG_ERR, r->connection->log,
-                ngx_http_refund_log_limit(reason),
+        ngx_refund_log_limited(NGX_LOG_ERR, r->connection->log, reason,
                 "refund notify %V was not accepted by \"%V\": %s, status %ui, "
                 "attempt %ui", &ctx->event->id, &target->conf->name, reason,
                 target->delivery.peer_status, target->attempt);
         break;
 
     case WECHATPAY_RESULT_STORE_ERROR:
-        ngx_http_refund_log_limited(NGX_LOG_ERR, r->connection->log,
-                ngx_http_refund_log_limit(reason),
+        ngx_refund_log_limited(NGX_LOG_ERR, r->connection->log, reason,
                 "refund notify %V was not delivered to \"%V\": store \"%V\": "
                 "%s", &ctx->event->id, &target->conf->name,
                 &ctx->event->conf->store->name, reason);
         break;
 
     case WECHATPAY_RESULT_DEADLINE:
-        ngx_http_refund_log_limited(NGX_LOG_ERR, r->connection->log,
-                ngx_http_refund_log_limit(reason),
+        ngx_refund_log_limited(NGX_LOG_ERR, r->connection->log, reason,
                 "refund notify %V has no answer of \"%V\" yet: %s, attempt "
                 "%ui", &ctx->event->id, &target->conf->name, reason,
                 target->attempt);
         break;
 
     case WECHATPAY_RESULT_IN_FLIGHT:
-        ngx_http_refund_log_limited(NGX_LOG_INFO, r->connection->log,
-                ngx_http_refund_log_limit(reason),
+        ngx_refund_log_limited(NGX_LOG_INFO, r->connection->log, reason,
                 "refund notify %V is refused for now by \"%V\": %s",
                 &ctx->event->id, &target->conf->name, reason);
         break;
@@ -513,8 +518,7 @@ ngx_http_refund_notify_answer_error(ngx_http_request_t *r,
         level = NGX_LOG_INFO;
     }
 
-    ngx_http_refund_log_limited(level, r->connection->log,
-                                ngx_http_refund_log_limit(reason),
+    ngx_refund_log_limited(level, r->connection->log, reason,
                                 "refund notify to merchant \"%V\" %*s: %s",
                                 &ctx->merchant->sn.str, word.len, word.data,
                                 reason);
@@ -563,8 +567,7 @@ ngx_http_refund_notify_refuse(ngx_http_request_t *r,
                       wechatpay_result_word(WECHATPAY_RESULT_MALFORMED));
     ctx->reason = reason;
 
-    ngx_http_refund_log_limited(NGX_LOG_INFO, r->connection->log,
-                                ngx_http_refund_log_limit(reason),
+    ngx_refund_log_limited(NGX_LOG_INFO, r->connection->log, reason,
                                 "refund notify refused: %s", reason);
 
     if (status == NGX_HTTP_NOT_ALLOWED) {
@@ -607,15 +610,6 @@ ngx_http_refund_notify_cleanup(void *data)
     if (ctx->event) {
         ngx_http_refund_event_release(ctx->event);
     }
-}
-
-
-ngx_int_t
-ngx_http_refund_notify_init_process(void)
-{
-    ngx_http_refund_notify_parser = wechatpay_parser_create();
-
-    return ngx_http_refund_notify_parser ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -11,6 +11,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_notify.h"
+#include "ngx_http_refund_target.h"
 
 
 static ngx_int_t ngx_http_refund_notify_ctx_variable(ngx_http_request_t *r,
@@ -308,8 +309,8 @@ ngx_http_refund_notify_event(ngx_http_request_t *r,
     delivery = ngx_http_refund_delivery_of(r);
 
     if (delivery) {
-        *target = delivery->data;
-        return (*target)->event;
+        *target = ngx_http_refund_target_of(delivery);
+        return *target ? (*target)->event : NULL;
     }
 
     *target = NULL;

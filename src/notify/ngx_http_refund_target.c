@@ -8,7 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_acknowledgement.h"
-#include "ngx_http_refund_log.h"
+#include "ngx_refund_log.h"
 #include "ngx_http_refund_target.h"
 #include "ngx_http_refund_webhook.h"
 
@@ -16,7 +16,7 @@
 /* commits that failed and are repeated: how many a worker keeps, how long */
 #define NGX_HTTP_REFUND_COMMITS_MAX       4096
 #define NGX_HTTP_REFUND_COMMIT_TIME       60000
-#define NGX_HTTP_REFUND_COMMIT_TIME_EXIT  10000
+#define NGX_HTTP_REFUND_COMMIT_TIME_EXIT  10000     /* once it exits */
 #define NGX_HTTP_REFUND_COMMIT_DELAY      100
 #define NGX_HTTP_REFUND_COMMIT_DELAY_MAX  3000
 
@@ -69,6 +69,15 @@ ngx_http_refund_target_claim(ngx_http_refund_target_t *target)
     event->references++;
 
     target->state = NGX_HTTP_REFUND_TARGET_CLAIM;
+
+    if (target->uri.len == 0) {
+        ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
+                                     "refund_notify_pass yields no URI of "
+                                     "this server");
+        ngx_http_refund_target_settle(target);
+        ngx_http_refund_target_end(target);
+        return NGX_DONE;
+    }
 
     target->op.store = event->conf->store;
     target->op.lease = event->conf->lease;
@@ -127,8 +136,7 @@ ngx_http_refund_target_claimed(ngx_http_refund_target_t *target)
     default: /* NGX_HTTP_REFUND_STORE_ERROR */
 
         if (target->event->conf->pass) {
-            ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                    ngx_http_refund_log_limit("delivered without a claim"),
+            ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "delivered without a claim",
                     "refund notify %V is delivered to \"%V\" without a claim, "
                     "repeats are not kept off: store \"%V\": %s",
                     &target->event->id, &target->conf->name,
@@ -195,7 +203,8 @@ ngx_http_refund_target_deliver(ngx_http_refund_target_t *target)
     }
 
     if (target->leased) {
-        ngx_add_timer(&target->timer, event->conf->lease / 3);
+        ngx_add_timer(&target->timer,
+                      ngx_max(event->conf->lease / 3, 1));
     }
 }
 
@@ -380,7 +389,7 @@ ngx_http_refund_target_renewed(ngx_http_refund_target_t *target)
     switch (target->renew.result) {
 
     case NGX_HTTP_REFUND_STORE_OK:
-        ngx_add_timer(&target->timer, lease / 3);
+        ngx_add_timer(&target->timer, ngx_max(lease / 3, 1));
         break;
 
     case NGX_HTTP_REFUND_STORE_LOST:
@@ -389,23 +398,21 @@ ngx_http_refund_target_renewed(ngx_http_refund_target_t *target)
 
         target->leased = 0;
 
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit("lease lost"),
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "lease lost",
                 "refund notify %V: the lease of its delivery to \"%V\" was "
                 "lost, it may be delivered twice at once",
                 &event->id, &target->conf->name);
         break;
 
     default: /* NGX_HTTP_REFUND_STORE_ERROR */
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit("renewal failed"),
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "renewal failed",
                 "refund notify %V: the lease of its delivery to \"%V\" could "
                 "not be renewed yet: store \"%V\": %s", &event->id,
                 &target->conf->name, &target->renew.store->name,
                 target->renew.reason);
 
         ngx_add_timer(&target->timer,
-                      ngx_min(lease / 6, NGX_HTTP_REFUND_RENEW_DELAY));
+                      ngx_min(lease / 6 + 1, NGX_HTTP_REFUND_RENEW_DELAY));
     }
 }
 
@@ -445,8 +452,7 @@ ngx_http_refund_target_released(ngx_http_refund_target_t *target)
 
         /* the lease runs out: the next delivery is only later */
 
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit("release failed"),
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "release failed",
                 "refund notify %V: the lease of its delivery to \"%V\" could "
                 "not be given back: store \"%V\": %s", &target->event->id,
                 &target->conf->name, &target->op.store->name,
@@ -463,7 +469,7 @@ ngx_http_refund_target_commit(ngx_http_refund_target_t *target)
 {
     if (target->state != NGX_HTTP_REFUND_TARGET_COMMIT) {
         target->state = NGX_HTTP_REFUND_TARGET_COMMIT;
-        target->accepted = ngx_current_msec;
+        target->give_up = ngx_current_msec + NGX_HTTP_REFUND_COMMIT_TIME;
     }
 
     target->tries++;
@@ -492,7 +498,7 @@ ngx_http_refund_target_commit_handler(ngx_http_refund_store_op_t *op)
 static void
 ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
 {
-    ngx_msec_t                delay, elapsed;
+    ngx_msec_t                delay, last;
     const char               *reason;
     ngx_http_refund_event_t  *event;
 
@@ -507,14 +513,22 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
     }
 
     reason = target->op.reason;
-    elapsed = ngx_current_msec - target->accepted;
 
-    if (elapsed >= (ngx_exiting ? NGX_HTTP_REFUND_COMMIT_TIME_EXIT
-                                : NGX_HTTP_REFUND_COMMIT_TIME)
+    if (ngx_exiting && !target->exiting) {
+        target->exiting = 1;
+
+        last = ngx_current_msec + NGX_HTTP_REFUND_COMMIT_TIME_EXIT;
+
+        if ((ngx_msec_int_t) (target->give_up - last) > 0) {
+            target->give_up = last;
+        }
+    }
+
+    if ((ngx_msec_int_t) (target->give_up - ngx_current_msec) <= 0
+        || ngx_terminate
         || ngx_http_refund_commits >= NGX_HTTP_REFUND_COMMITS_MAX)
     {
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit("commit given up"),
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "commit given up",
                 "refund notify %V: \"%V\" accepted it, but store \"%V\" could "
                 "not be told: %s; a repeat may be delivered again",
                 &event->id, &target->conf->name, &target->op.store->name,
@@ -525,8 +539,7 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
         return;
     }
 
-    ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-            ngx_http_refund_log_limit("commit failed"),
+    ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "commit failed",
             "refund notify %V: \"%V\" accepted it, store \"%V\" could not be "
             "told yet: %s; trying again", &event->id, &target->conf->name,
             &target->op.store->name, reason);
@@ -614,20 +627,32 @@ ngx_http_refund_target_settle(ngx_http_refund_target_t *target)
         return;
     }
 
-    if (target->reason) {
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit(target->reason),
+    switch (target->result) {
+
+    case WECHATPAY_RESULT_DUPLICATE:
+        break;
+
+    case WECHATPAY_RESULT_DELIVERED:
+        ngx_refund_log_limited(NGX_LOG_INFO, ngx_cycle->log, "accepted late",
+                "refund notify %V, already answered, was accepted by \"%V\", "
+                "attempt %ui", &event->id, &target->conf->name,
+                target->attempt);
+        break;
+
+    case WECHATPAY_RESULT_IN_FLIGHT:
+        ngx_refund_log_limited(NGX_LOG_INFO, ngx_cycle->log, target->reason,
+                "refund notify %V, already answered, was not delivered to "
+                "\"%V\": %s", &event->id, &target->conf->name,
+                target->reason);
+        break;
+
+    default:
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, target->reason,
                 "refund notify %V, already answered, was not delivered to "
                 "\"%V\": %s, status %ui, attempt %ui", &event->id,
-                &target->conf->name, target->reason, target->delivery.peer_status,
-                target->attempt);
-        return;
+                &target->conf->name, target->reason,
+                target->delivery.peer_status, target->attempt);
     }
-
-    ngx_http_refund_log_limited(NGX_LOG_INFO, ngx_cycle->log,
-            ngx_http_refund_log_limit("accepted late"),
-            "refund notify %V, already answered, was accepted by \"%V\", "
-            "attempt %ui", &event->id, &target->conf->name, target->attempt);
 }
 
 
@@ -640,5 +665,25 @@ ngx_http_refund_target_end(ngx_http_refund_target_t *target)
 
     if (!target->renewing) {
         ngx_http_refund_event_release(target->event);
+    }
+}
+
+
+ngx_http_refund_target_t *
+ngx_http_refund_target_of(ngx_http_refund_delivery_t *delivery)
+{
+    return delivery->handler == ngx_http_refund_target_delivered
+           ? delivery->data : NULL;
+}
+
+
+void
+ngx_http_refund_target_exit_process(void)
+{
+    if (ngx_http_refund_commits) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "the worker exits: %ui accepted refund notifies could "
+                      "not be told to their store, repeats of them may be "
+                      "delivered again", ngx_http_refund_commits);
     }
 }

@@ -13,7 +13,8 @@
 #include "ngx_http_refund_webhook.h"
 
 
-#define NGX_HTTP_REFUND_WEBHOOK_KEY_MIN  24     /* bytes, as the standard says */
+/* bytes, as the standard has them */
+#define NGX_HTTP_REFUND_WEBHOOK_KEY_MIN  24
 #define NGX_HTTP_REFUND_WEBHOOK_KEY_MAX  64
 
 #define NGX_HTTP_REFUND_WEBHOOK_MAC_LEN  32
@@ -112,8 +113,8 @@ ngx_http_refund_webhook_sign(ngx_array_t *keys, ngx_str_t *id,
     size_t         len;
     u_char        *p, mac[NGX_HTTP_REFUND_WEBHOOK_MAC_LEN];
     ngx_str_t      src, dst;
-    ngx_uint_t     i;
-    EVP_MAC_CTX  **ctx;
+    ngx_uint_t     i, ok;
+    EVP_MAC_CTX   *copy, **ctx;
 
     ctx = keys->elts;
 
@@ -128,16 +129,26 @@ ngx_http_refund_webhook_sign(ngx_array_t *keys, ngx_str_t *id,
 
     for (i = 0; i < keys->nelts; i++) {
 
-        /* without a key: starts anew with the one that it has */
+        /*
+         * A copy, for the key's own context cannot be started anew without its
+         * key before OpenSSL 3.0.3.
+         */
 
-        if (EVP_MAC_init(ctx[i], NULL, 0, NULL) != 1
-            || EVP_MAC_update(ctx[i], id->data, id->len) != 1
-            || EVP_MAC_update(ctx[i], (u_char *) ".", 1) != 1
-            || EVP_MAC_update(ctx[i], timestamp->data, timestamp->len) != 1
-            || EVP_MAC_update(ctx[i], (u_char *) ".", 1) != 1
-            || EVP_MAC_update(ctx[i], body->data, body->len) != 1
-            || EVP_MAC_final(ctx[i], mac, &len, sizeof(mac)) != 1)
-        {
+        copy = EVP_MAC_CTX_dup(ctx[i]);
+        if (copy == NULL) {
+            return NGX_ERROR;
+        }
+
+        ok = EVP_MAC_update(copy, id->data, id->len) == 1
+             && EVP_MAC_update(copy, (u_char *) ".", 1) == 1
+             && EVP_MAC_update(copy, timestamp->data, timestamp->len) == 1
+             && EVP_MAC_update(copy, (u_char *) ".", 1) == 1
+             && EVP_MAC_update(copy, body->data, body->len) == 1
+             && EVP_MAC_final(copy, mac, &len, sizeof(mac)) == 1;
+
+        EVP_MAC_CTX_free(copy);
+
+        if (!ok) {
             return NGX_ERROR;
         }
 

@@ -8,7 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
-#include "ngx_http_refund_log.h"
+#include "ngx_refund_log.h"
 #include "ngx_refund_redis_adapter.h"
 #include "ngx_refund_redis_connection.h"
 #include "ngx_refund_redis_error.h"
@@ -72,9 +72,6 @@ struct ngx_refund_redis_connection_s {
     const char                      *drop;      /* to be dropped when posted */
     const char                      *last;      /* why it went down last */
     u_char                           detail[128];
-
-    ngx_http_refund_log_limit_t      log_down;
-    ngx_http_refund_log_limit_t      log_up;
 
     unsigned                         down:1;
     unsigned                         lost:1;
@@ -174,6 +171,12 @@ ngx_refund_redis_close(ngx_refund_redis_connection_t *rc)
     ngx_refund_redis_request_t  *request;
 
     rc->closed = 1;
+
+    /* what was queued last has not been written yet: once, without waiting */
+
+    if (rc->state == NGX_REFUND_REDIS_READY && rc->adapter.context) {
+        redisAsyncHandleWrite(rc->adapter.context);
+    }
 
     ngx_refund_redis_free_context(rc, "the worker exits");
 
@@ -750,7 +753,9 @@ ngx_refund_redis_interrupted(ngx_refund_redis_adapter_t *adapter,
     rc = adapter->data;
 
     if (shutdown) {
-        rc->closed = 1;
+
+        /* who still has something to tell connects anew, for a while */
+
         ngx_refund_redis_free_context(rc, "the worker exits");
 
     } else {
@@ -895,13 +900,10 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
         if (!rc->down && !rc->closed) {
             rc->down = 1;
 
-            ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                                        &rc->log_down,
-                                        rc->detail[0]
-                                        ? "%V is down: %s (%s)"
-                                        : "%V is down: %s",
-                                        &rc->server->label, rc->last,
-                                        rc->detail);
+            ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, rc->server,
+                                   rc->detail[0] ? "%V is down: %s (%s)"
+                                                 : "%V is down: %s",
+                                   &rc->server->label, rc->last, rc->detail);
         }
 
         if (rc->state == NGX_REFUND_REDIS_DISCONNECTED) {
@@ -1074,9 +1076,8 @@ ngx_refund_redis_up(ngx_refund_redis_connection_t *rc)
     if (rc->down) {
         rc->down = 0;
 
-        ngx_http_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log,
-                                    &rc->log_up, "%V is up again",
-                                    &rc->server->label);
+        ngx_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log, rc->server,
+                               "%V is up again", &rc->server->label);
     }
 }
 

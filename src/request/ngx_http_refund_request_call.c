@@ -8,7 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_event.h"
-#include "ngx_http_refund_log.h"
+#include "ngx_refund_log.h"
 #include "ngx_http_refund_request_call.h"
 #include "ngx_http_refund_request_rate.h"
 #include "ngx_http_refund_span.h"
@@ -224,8 +224,7 @@ ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
         /* a guard that is out of order holds up no refund: WeChat Pay itself
          * refuses another amount under a number that it knows */
 
-        ngx_http_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
-                ngx_http_refund_log_limit("call not guarded"),
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "call not guarded",
                 "refund request of merchant \"%V\" is not compared with those "
                 "before: store \"%V\": %s", &call->merchant->sn.str,
                 &call->conf->store->name, call->op.reason);
@@ -529,6 +528,17 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
         return;
     }
 
+    if (ngx_http_refund_request_parser == NULL) {
+        ngx_http_refund_request_parser = wechatpay_parser_create();
+
+        if (ngx_http_refund_request_parser == NULL) {
+            wechatpay_failure_set(&answer->failure,
+                                  WECHATPAY_CODE_MALFORMED_RESPONSE);
+            answer->reason = "out of memory";
+            return;
+        }
+    }
+
     memory = ngx_http_refund_memory(call->pool);
 
     response.status = delivery->peer_status;
@@ -634,8 +644,7 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
              "(proxy_ssl_certificate)?"
            : "";
 
-    ngx_http_refund_log_limited(level, ngx_cycle->log,
-            ngx_http_refund_log_limit(why),
+    ngx_refund_log_limited(level, ngx_cycle->log, why,
             "refund request of merchant \"%V\", out_refund_no \"%*s\": %*s, "
             "%s, status %ui, after %Mms%s", &call->merchant->sn.str,
             call->request.out_refund_no.len, call->request.out_refund_no.data,
@@ -803,15 +812,6 @@ ngx_http_refund_request_call_release(ngx_http_refund_request_call_t *call)
     if (call->references == 0) {
         ngx_destroy_pool(call->pool);
     }
-}
-
-
-ngx_int_t
-ngx_http_refund_request_call_init_process(void)
-{
-    ngx_http_refund_request_parser = wechatpay_parser_create();
-
-    return ngx_http_refund_request_parser ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -87,7 +87,6 @@ void ngx_http_refund_request_call_release(
     ngx_http_refund_request_call_t *call);
 
 
-ngx_int_t ngx_http_refund_request_call_init_process(void);
 void ngx_http_refund_request_call_exit_process(void);
 
 

@@ -27,9 +27,7 @@ static char *ngx_http_refund_request_check_merchant(ngx_conf_t *cf,
 static ngx_int_t ngx_http_refund_request_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_refund_request_init_event(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf);
-static ngx_int_t ngx_http_refund_request_start(ngx_cycle_t *cycle);
 static void ngx_http_refund_request_stop(ngx_cycle_t *cycle);
-static ngx_uint_t ngx_http_refund_request_works(ngx_cycle_t *cycle);
 
 static char *ngx_http_refund_request(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -143,7 +141,7 @@ ngx_module_t  ngx_http_refund_request_module = {
     NGX_HTTP_MODULE,                        /* module type */
     NULL,                                   /* init master */
     NULL,                                   /* init module */
-    ngx_http_refund_request_start,          /* init process */
+    NULL,                                   /* init process */
     NULL,                                   /* init thread */
     NULL,                                   /* exit thread */
     ngx_http_refund_request_stop,           /* exit process */
@@ -512,38 +510,12 @@ found:
 }
 
 
-static ngx_int_t
-ngx_http_refund_request_start(ngx_cycle_t *cycle)
-{
-    return ngx_http_refund_request_works(cycle)
-           ? ngx_http_refund_request_call_init_process() : NGX_OK;
-}
-
-
 /* The notify module has cut all calls before: it is the first of the two. */
 
 static void
 ngx_http_refund_request_stop(ngx_cycle_t *cycle)
 {
-    if (ngx_http_refund_request_works(cycle)) {
-        ngx_http_refund_request_call_exit_process();
-    }
-}
-
-
-/* Not in the cache manager and the like, nor where it is not configured. */
-
-static ngx_uint_t
-ngx_http_refund_request_works(ngx_cycle_t *cycle)
-{
-    ngx_http_refund_request_main_conf_t  *rmcf;
-
-    rmcf = ngx_http_cycle_get_module_main_conf(cycle,
-                                               ngx_http_refund_request_module);
-
-    return rmcf && rmcf->locations.nelts
-           && (ngx_process == NGX_PROCESS_WORKER
-               || ngx_process == NGX_PROCESS_SINGLE);
+    ngx_http_refund_request_call_exit_process();
 }
 
 

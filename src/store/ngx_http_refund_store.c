@@ -45,13 +45,6 @@ ngx_http_refund_stores_init_process(ngx_array_t *stores, ngx_cycle_t *cycle)
     ngx_uint_t                 i;
     ngx_http_refund_store_t  **store;
 
-    /* the cache manager and loader serve no requests */
-
-    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
-    {
-        return NGX_OK;
-    }
-
     store = stores->elts;
 
     for (i = 0; i < stores->nelts; i++) {

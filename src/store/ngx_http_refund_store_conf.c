@@ -819,8 +819,10 @@ ngx_http_refund_stores_init_module(ngx_cycle_t *cycle)
                           &zone[i].shm.name,
                           ngx_is_init_cycle(ngx_cycle)
                           ? "is new to this binary"
-                          : now ? "is new, with another size"
-                                : "is gone");
+                          : now == NULL ? "is gone"
+                          : now->shm.size != zone[i].shm.size
+                          ? "is new, with another size"
+                          : "is new, for the module is");
         }
     }
 

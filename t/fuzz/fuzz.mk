@@ -19,6 +19,12 @@ FUZZ_TARGETS = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
 FUZZ_EACH = $(shell expr \( $(FUZZ_SECONDS) + $(words $(FUZZ_TARGETS)) - 1 \) \
     / $(words $(FUZZ_TARGETS)))
 
+# To libFuzzer a time of 0 is no limit: with FUZZ_SECONDS=0 what is in the
+# corpus is run, and no more.
+
+FUZZ_LIMIT = $(if $(filter 0,$(FUZZ_SECONDS)),-runs=0, \
+    -max_total_time=$(FUZZ_EACH))
+
 .PHONY: fuzz
 
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
@@ -26,7 +32,7 @@ fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	    mkdir -p $(FUZZ)/corpus/$$t; \
 	    case $$t in v3*|request) dict=json;; *) dict=xml;; esac; \
 	    echo "fuzz_$$t, $(FUZZ_EACH) s"; \
-	    $(FUZZ)/fuzz_$$t -max_total_time=$(FUZZ_EACH) -max_len=8192 \
+	    $(FUZZ)/fuzz_$$t $(FUZZ_LIMIT) -max_len=8192 \
 	        -timeout=10 -rss_limit_mb=2048 -dict=t/fuzz/$$dict.dict \
 	        -artifact_prefix=$(FUZZ)/$$t- -print_final_stats=1 \
 	        $(FUZZ)/corpus/$$t t/fuzz/corpus/$$t > $(FUZZ)/$$t.log 2>&1 \

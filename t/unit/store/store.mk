@@ -4,7 +4,7 @@
 # of nginx that they call: make unit-store.  They need nginx' headers, and
 # objs/ of a configured tree for ngx_auto_config.h.
 
-NGINX_HEADERS ?= /usr/share/nginx/src
+NGINX_HEADERS ?= $(or $(NGINX_SRC),/usr/share/nginx/src)
 NGINX_OBJS ?= $(BUILD)/gcc
 
 UNIT_STORE = $(BUILD)/unit/store

@@ -25,7 +25,7 @@ package RefundNotify::Test::Nginx;
 #   reload(wait => 0)              SIGHUP, waits until the new workers are there
 #                                  and (unless wait => 0) the old ones gone;
 #                                  false if nginx refused the configuration
-#   upgrade                        USR2, WINCH, QUIT: starts the binary anew, waits
+#   upgrade                        USR2, WINCH, QUIT: a new binary, waits
 #                                  until the old processes are gone
 #   workers                        the pids of the workers that take requests
 #   processes                      those of all that the master has started
