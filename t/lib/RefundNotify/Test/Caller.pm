@@ -2,8 +2,8 @@ package RefundNotify::Test::Caller;
 
 # A business app that asks for refunds: a Client that speaks JSON.
 #
-#   $caller->body(%fields)         a refund's fields, as a hash: an out_refund_no
-#                                  and a transaction_id of its own, 1 fen of 1;
+#   $caller->body(%fields)         a refund's fields: a hash, out_refund_no
+#                                  and transaction_id of its own, 1 fen of 1;
 #                                  those given replace, undef leaves out, and
 #                                  amount's replace amount's
 #   $caller->create($location, %fields)     POST of such a body

@@ -6,7 +6,7 @@ package RefundNotify::Test::Certificate;
 #   certificate($key, serial => $hex, name => $common_name,
 #               from => $epoch, to => $epoch, issuer => $key,
 #               issuer_name => $common_name, authority => 1)
-#                                  the PEM of a certificate; valid from yesterday
+#                                  a certificate's PEM; valid from yesterday
 #                                  for five years, self-signed unless it has an
 #                                  issuer; an authority may issue others
 

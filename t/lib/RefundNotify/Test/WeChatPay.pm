@@ -47,7 +47,7 @@ package RefundNotify::Test::WeChatPay;
 #   -headers     [ name => value, ... ] replaces; undef leaves out
 #
 #   $pay->signature_headers($shop, $body, %bend)
-#                the headers Wechatpay-* of these bytes, for an answer of the API
+#                the headers Wechatpay-* of these bytes, as answers bear them
 #
 #   $pay->resend($shop, $notify)   the same again, with a fresh signature
 #   $pay->acknowledged($notify, $response)   whether WeChat Pay will stop

@@ -9,7 +9,7 @@ package RefundNotify::Test::WeChatPayServer;
 #       certificate => { name => ..., to => ... },   of the server: otherwise
 #       rules => [ {...}, ... ])
 #   $server->authority             the CA that issued its certificate, a path
-#   $server->include               the text of conf/wechatpay_upstream.conf, with
+#   $server->include               conf/wechatpay_upstream.conf, its text with
 #                                  that CA as the trusted one
 #   $server->problems              what was wrong with the requests so far
 #   $server->calls                 "create 1318...", "query ..." and so on, of
@@ -18,7 +18,7 @@ package RefundNotify::Test::WeChatPayServer;
 #   $server->refunds               how many there are
 #   $server->conclude($out_refund_no, $status)    SUCCESS, ABNORMAL or CLOSED
 #   $server->notify($out_refund_no, $status)      concludes it; the notify that
-#                                  WeChat Pay then sends (see WeChatPay.pm), with
+#                                  WeChat Pay sends (of WeChatPay.pm), with
 #                                  "url", where to
 #
 # Everything that the documentation demands of a request is checked; what is
