@@ -21,9 +21,9 @@
 
 
 /*
- * As ngx_log_error().  The reason is told by its address and the level: a static
- * phrase, or any object that lives as long as the process.  What exceeds a line
- * of the error log is cut.
+ * As ngx_log_error().  The reason is told by its address and the level: a
+ * static phrase, or any object that lives as long as the process.  What exceeds
+ * a line of the error log is cut.
  */
 
 void ngx_cdecl ngx_refund_log_limited(ngx_uint_t level, ngx_log_t *log,

@@ -680,6 +680,7 @@ my $V3_LACKS = '"refund_notify_accept v3", but merchant "shop" lacks an '
                . '"api_v3_key_file", or a "wechatpay_public_key" or '
                . '"wechatpay_certificate"';
 my $V3_ONLY = "${V3_KEY}wechatpay_public_key PUB_KEY_ID_01 public.pem;";
+my $USE = "refund_notify shop;\n$PASS\n";
 my $MARKED = "refund_notify shop; #!\n$PASS\n";
 
 my @accept = (
@@ -697,7 +698,7 @@ for (@accept) {
 
     says("refund_notify_accept $accept: $merchant" =~ s/\n/ /gr,
          { MERCHANT => $merchant,
-           LOCATION => "${MARKED}refund_notify_accept $accept;" },
+           LOCATION => "${USE}refund_notify_accept $accept; #!" },
          "emerg $message");
 }
 
@@ -710,34 +711,41 @@ says("no keys: $_" =~ s/\n/ /gr, { MERCHANT => $_, LOCATION => $MARKED },
 
 # times
 
-for (qw(deadline delivery_timeout lease clock_skew)) {
-    refused(LOCATION => "${MARKED}refund_notify_$_ 0;",
-            "\"refund_notify_$_\" must be more than 0");
-}
+my $SKEW = 'clock_skew" must be between 1s and 1h, WeChat Pay says 300s';
 
 my @times = (
-    [ 'retain 10s', 'retain" (10000ms) must be longer than '
+    (map { [ "$_ 0; #!", "$_\" must be more than 0" ] }
+         qw(deadline delivery_timeout)),
+    [ 'clock_skew 0; #!', $SKEW ],
+    [ 'clock_skew 3601s; #!', $SKEW ],
+    [ 'lease 0; #!', 'lease" (0ms) must be at least 1s' ],
+    [ 'lease 999ms; #!', 'lease" (999ms) must be at least 1s' ],
+    [ 'retain 10s; #!', 'retain" (10000ms) must be longer than '
       . '"refund_notify_lease" (10000ms)' ],
-    [ 'retain 0', 'retain" (0ms) must be longer than "refund_notify_lease" '
+    [ 'retain 0; #!', 'retain" (0ms) must be longer than "refund_notify_lease" '
       . '(10000ms)' ],
-    [ "lease 2s;\nrefund_notify_retain 1999ms",
+    [ "lease 2s;\nrefund_notify_retain 1999ms; #!",
       'retain" (1999ms) must be longer than "refund_notify_lease" (2000ms)' ],
-    [ "lease 999ms;\nrefund_notify_store r",
-      'lease" (999ms) must be at least 5 times the timeout of store "r" '
-      . '(200ms)' ],
-    [ "store slow", 'lease" (10000ms) must be at least 5 times the timeout of '
-      . 'store "slow" (2001ms)' ],
+    [ 'retain 366d; #!', 'retain" (31622400000ms) must be at most 365d' ],
+    [ "lease 1004ms; #!\nrefund_notify_store r;",
+      'lease" (1004ms) must be at least 5 times the timeout of store "r" '
+      . '(201ms)' ],
 );
 
 for (@times) {
     my ($use, $message) = @$_;
 
     says("refund_notify_$use" =~ s/\n/ /gr,
-         { HTTP => "refund_store r redis://127.0.0.1;\n"
-                   . 'refund_store slow redis://127.0.0.1 timeout=2001ms;',
-           LOCATION => "${MARKED}refund_notify_$use;" },
+         { HTTP => "refund_store r redis://127.0.0.1 timeout=201ms;",
+           LOCATION => "${USE}refund_notify_$use" },
          "emerg \"refund_notify_$message");
 }
+
+says('a lease by default that is too short for its store',
+     { HTTP => 'refund_store slow redis://127.0.0.1 timeout=2001ms;',
+       LOCATION => "${MARKED}refund_notify_store slow;" },
+     'emerg "refund_notify_lease" (10000ms) must be at least 5 times the '
+     . 'timeout of store "slow" (2001ms)');
 
 my $DEADLINE = '"refund_notify_deadline" (4501ms) is more than 4.5s: WeChat '
                . 'Pay waits 5s, the answer may come too late';
@@ -746,15 +754,17 @@ my $LEASE = '"refund_notify_lease" (15001ms) is more than 15s: after a crash '
 my $RETAIN = '"refund_notify_retain" (89999999ms) is less than 25h: WeChat Pay '
              . 'repeats for 24h 4m, a late repeat would be delivered again';
 
-warned(LOCATION => "${MARKED}refund_notify_deadline 4501ms;", $DEADLINE);
-warned(LOCATION => "${MARKED}refund_notify_lease 15001ms;", $LEASE);
-warned(LOCATION => "${MARKED}refund_notify_retain 89999999ms;", $RETAIN);
+warned(LOCATION => "${USE}refund_notify_deadline 4501ms;", $DEADLINE);
+warned(LOCATION => "${USE}refund_notify_lease 15001ms;", $LEASE);
+warned(LOCATION => "${USE}refund_notify_retain 89999999ms;", $RETAIN);
 says('all three times, inherited',
-     { HTTP => 'refund_notify_deadline 4501ms;',
-       SERVER => "refund_notify_lease 15001ms;\n"
-                 . 'refund_notify_retain 89999999ms;',
-       LOCATION => $MARKED },
-     map { "warn $_" } $DEADLINE, $LEASE, $RETAIN);
+     { HTTP => 'refund_notify_deadline 4501ms; #!',
+       SERVER => "refund_notify_lease 15001ms; #!\n"
+                 . 'refund_notify_retain 89999999ms; #!',
+       LOCATION => $USE },
+     "warn $DEADLINE in %DIR%/test.conf:LINE1",
+     "warn $LEASE in %DIR%/test.conf:LINE2",
+     "warn $RETAIN in %DIR%/test.conf:LINE3");
 
 
 # one store and target in two servers

@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_delivery.h"
+#include "ngx_refund_log.h"
 
 
 /* what the connection and its request's copies of client data need */
@@ -360,8 +361,8 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     }
 
     p = ngx_pnalloc(r->pool, sizeof(" ? HTTP/1.1") - 1
-                             + delivery->method_name.len + delivery->uri.len + delivery->args.len
-                             + NGX_SIZE_T_LEN);
+                             + delivery->method_name.len + delivery->uri.len
+                             + delivery->args.len + NGX_SIZE_T_LEN);
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -715,6 +716,7 @@ ngx_http_refund_delivery_recv_chain(ngx_connection_t *c, ngx_chain_t *in,
 static ngx_int_t
 ngx_http_refund_delivery_header_filter(ngx_http_request_t *r)
 {
+    ngx_http_core_loc_conf_t    *clcf;
     ngx_http_refund_delivery_t  *delivery;
 
     delivery = (r == r->main) ? ngx_http_refund_delivery_of(r) : NULL;
@@ -724,6 +726,15 @@ ngx_http_refund_delivery_header_filter(ngx_http_request_t *r)
     }
 
     r->header_sent = 1;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (!clcf->internal && !clcf->named) {
+        ngx_refund_log_limited(NGX_LOG_WARN, r->connection->log, clcf,
+                               "location \"%V\" takes deliveries and is not "
+                               "\"internal\": clients reach what is behind it "
+                               "too", &clcf->name);
+    }
 
     if (delivery->answer_max) {
 

@@ -144,7 +144,7 @@ struct ngx_http_refund_event_s {
 /*
  * Makes an event of a refund that came with request r, or without one, if r is
  * NULL, from origin, with one reference that is the caller's; the URIs of its
- * targets hold variables only where there is a request.  received: wall clock, seconds.  conf must live as long
+ * targets hold variables only where there is a request.  conf must live as long
  * as the worker; traceparent and tracestate may be empty.  NULL: out of memory.
  */
 

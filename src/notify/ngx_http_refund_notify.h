@@ -92,8 +92,8 @@ ngx_int_t ngx_http_refund_notify_handler(ngx_http_request_t *r);
 
 
 /*
- * What is known of the notify that came with r, also after an internal redirect;
- * NULL: none did.
+ * What is known of the notify that came with r, also after an internal
+ * redirect; NULL: none did.
  */
 
 ngx_http_refund_notify_ctx_t *ngx_http_refund_notify_ctx(

@@ -136,6 +136,9 @@ ngx_http_refund_notify_merchant(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "refund notify to unknown merchant \"%V\"", &name);
+
     return ngx_http_refund_notify_refuse(r, ctx, NGX_HTTP_NOT_FOUND,
                                          "no such merchant");
 }

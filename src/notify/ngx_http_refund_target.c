@@ -136,7 +136,8 @@ ngx_http_refund_target_claimed(ngx_http_refund_target_t *target)
     default: /* NGX_HTTP_REFUND_STORE_ERROR */
 
         if (target->event->conf->pass) {
-            ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "delivered without a claim",
+            ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                    "delivered without a claim",
                     "refund notify %V is delivered to \"%V\" without a claim, "
                     "repeats are not kept off: store \"%V\": %s",
                     &target->event->id, &target->conf->name,

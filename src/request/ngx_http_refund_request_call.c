@@ -655,7 +655,8 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 
 /*
  * An accepted refund keeps its digest, and is known as accepted; a rejected one
- * may be mended and sent again, unless the same was accepted before.
+ * may be mended and sent again, unless the same was accepted before.  What was
+ * put off only, for its frequency, says nothing about a call before.
  */
 
 static void
@@ -674,6 +675,7 @@ ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
         rc = ngx_http_refund_store_keep(op);
 
     } else if (call->answer.outcome == WECHATPAY_REJECTED
+               && !call->answer.failure.retryable
                && op->attempt < NGX_HTTP_REFUND_REQUEST_ACCEPTED)
     {
         rc = ngx_http_refund_store_release(op);

@@ -24,6 +24,8 @@ static char *ngx_http_refund_request_check(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf);
 static char *ngx_http_refund_request_check_merchant(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf);
+static char *ngx_http_refund_request_add(ngx_conf_t *cf,
+    ngx_http_refund_request_loc_conf_t *conf);
 static ngx_int_t ngx_http_refund_request_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_refund_request_init_event(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf);
@@ -257,7 +259,11 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
             conf->prefix = prev->prefix;
             conf->store = prev->store;
             conf->errors = prev->errors;
-            conf->event = prev->event;
+            conf->event_uri = prev->event_uri;
+            conf->event_name = prev->event_name;
+            conf->event_place = prev->event_place;
+
+            return ngx_http_refund_request_add(cf, conf);
         }
 
         return NGX_CONF_OK;
@@ -296,10 +302,8 @@ static char *
 ngx_http_refund_request_check(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf)
 {
-    const char                            *error;
-    ngx_http_refund_notify_main_conf_t    *nmcf;
-    ngx_http_refund_request_main_conf_t   *rmcf;
-    ngx_http_refund_request_loc_conf_t   **location;
+    const char                          *error;
+    ngx_http_refund_notify_main_conf_t  *nmcf;
 
     if (conf->pass.len == 0) {
         ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
@@ -354,6 +358,19 @@ ngx_http_refund_request_check(ngx_conf_t *cf,
     }
 
     nmcf->used = 1;
+
+    return ngx_http_refund_request_add(cf, conf);
+}
+
+
+/* For what can be known only after all locations were read. */
+
+static char *
+ngx_http_refund_request_add(ngx_conf_t *cf,
+    ngx_http_refund_request_loc_conf_t *conf)
+{
+    ngx_http_refund_request_main_conf_t   *rmcf;
+    ngx_http_refund_request_loc_conf_t   **location;
 
     rmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_refund_request_module);
