@@ -72,7 +72,7 @@ static char *ngx_http_refund_notify_placed(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_refund_conf_error(level, cf,                                     \
         (conf)->places[NGX_HTTP_REFUND_NOTIFY_##directive].file.len           \
         ? &(conf)->places[NGX_HTTP_REFUND_NOTIFY_##directive]                 \
-        : &(conf)->place, __VA_ARGS__)
+        : &(conf)->merchant.place, __VA_ARGS__)
 
 
 static ngx_conf_bitmask_t  ngx_http_refund_notify_accept_values[] = {
@@ -286,9 +286,7 @@ ngx_http_refund_notify_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
-     *     conf->merchant = NULL;
-     *     conf->merchant_value = NULL;
-     *     conf->merchant_name = { 0, NULL };
+     *     conf->merchant = { 0 };
      *     conf->store_name = { 0, NULL };
      *     conf->accept = 0;
      *     conf->event.targets = NULL;
@@ -351,7 +349,7 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if ((conf->merchant_name.len || (clcf->noname && prev->merchant_name.len))
+    if ((conf->merchant.text.len || (clcf->noname && prev->merchant.text.len))
         && (clcf->client_max_body_size == 0
             || clcf->client_max_body_size > NGX_HTTP_REFUND_NOTIFY_BODY_MAX))
     {
@@ -359,7 +357,7 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
         clcf->client_max_body_size = NGX_HTTP_REFUND_NOTIFY_BODY_MAX;
     }
 
-    if (conf->merchant_name.len == 0) {
+    if (conf->merchant.text.len == 0) {
 
         if (conf->event.targets) {
             target = conf->event.targets->elts;
@@ -372,26 +370,15 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
         /* limit_except and if within the location */
 
-        if (clcf->noname && prev->merchant_name.len && clcf->handler == NULL) {
+        if (clcf->noname && prev->merchant.text.len && clcf->handler == NULL) {
             clcf->handler = ngx_http_refund_notify_handler;
 
             conf->merchant = prev->merchant;
-            conf->merchant_value = prev->merchant_value;
-            conf->merchant_name = prev->merchant_name;
-            conf->place = prev->place;
             conf->event.targets = prev->event.targets;
             conf->event.store = prev->event.store;
         }
 
         return NGX_CONF_OK;
-    }
-
-    if (clcf->handler != ngx_http_refund_notify_handler) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_notify\" and another directive "
-                                   "both answer the requests of one location: "
-                                   "give each its own");
-        return NGX_CONF_ERROR;
     }
 
     return ngx_http_refund_notify_check(cf, conf);
@@ -406,7 +393,7 @@ ngx_http_refund_notify_check(ngx_conf_t *cf,
     ngx_http_refund_notify_loc_conf_t   **location;
 
     if (conf->event.targets == NULL) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "\"refund_notify\" without "
                                    "\"refund_notify_pass\": name the location "
                                    "that leads to the business app");
@@ -442,36 +429,35 @@ ngx_http_refund_notify_check_merchant(ngx_conf_t *cf,
     ngx_http_refund_notify_loc_conf_t *conf)
 {
     ngx_uint_t                           v2, v3;
+    wechatpay_merchant_t                *merchant;
     ngx_http_refund_notify_main_conf_t  *nmcf;
-
-    if (conf->merchant_value) {
-        return NGX_CONF_OK;
-    }
 
     nmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_refund_notify_module);
 
-    conf->merchant = ngx_http_refund_merchant_find(&nmcf->merchants,
-                                                   &conf->merchant_name);
-
-    if (conf->merchant == NULL) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "unknown merchant \"%V\" in "
-                                   "\"refund_notify\": add a \"refund_merchant "
-                                   "%V { }\" to http", &conf->merchant_name,
-                                   &conf->merchant_name);
+    if (ngx_http_refund_merchant_name_check(cf, &nmcf->merchants,
+                                            &conf->merchant, "refund_notify",
+                                            ngx_http_refund_notify_handler)
+        != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
-    v2 = wechatpay_merchant_accepts(conf->merchant->wechatpay, WECHATPAY_V2);
-    v3 = wechatpay_merchant_accepts(conf->merchant->wechatpay, WECHATPAY_V3);
+    if (conf->merchant.merchant == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    merchant = conf->merchant.merchant->wechatpay;
+
+    v2 = wechatpay_merchant_accepts(merchant, WECHATPAY_V2);
+    v3 = wechatpay_merchant_accepts(merchant, WECHATPAY_V3);
 
     if (!v2 && (conf->accept & NGX_HTTP_REFUND_NOTIFY_V2)) {
         ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, ACCEPT,
                                      "\"refund_notify_accept v2\", but "
                                      "merchant \"%V\" has no "
                                      "\"api_v2_key_file\"",
-                                     &conf->merchant_name);
+                                     &conf->merchant.text);
         return NGX_CONF_ERROR;
     }
 
@@ -482,17 +468,17 @@ ngx_http_refund_notify_check_merchant(ngx_conf_t *cf,
                                      "\"api_v3_key_file\", or a "
                                      "\"wechatpay_public_key\" or "
                                      "\"wechatpay_certificate\"",
-                                     &conf->merchant_name);
+                                     &conf->merchant.text);
         return NGX_CONF_ERROR;
     }
 
     if (!v2 && !v3) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "merchant \"%V\" of \"refund_notify\" has "
                                    "no keys: add an \"api_v2_key_file\", or an "
                                    "\"api_v3_key_file\" and a "
                                    "\"wechatpay_public_key\"",
-                                   &conf->merchant_name);
+                                   &conf->merchant.text);
         return NGX_CONF_ERROR;
     }
 
@@ -770,53 +756,8 @@ ngx_http_refund_notify(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_refund_notify_loc_conf_t *nlcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_http_core_loc_conf_t          *clcf;
-    ngx_http_compile_complex_value_t   ccv;
-
-    if (nlcf->merchant_name.len) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (value[1].len == 0) {
-        return "has an empty merchant's name";
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->handler) {
-        return "stands in a location whose requests another directive answers:"
-               " give each its own";
-    }
-
-    clcf->handler = ngx_http_refund_notify_handler;
-
-    nlcf->merchant_name = value[1];
-    ngx_http_refund_conf_place(cf, &nlcf->place);
-
-    if (ngx_http_script_variables_count(&value[1]) == 0) {
-        return NGX_CONF_OK;
-    }
-
-    nlcf->merchant_value = ngx_palloc(cf->pool,
-                                      sizeof(ngx_http_complex_value_t));
-    if (nlcf->merchant_value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = nlcf->merchant_value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_refund_merchant_name(cf, &nlcf->merchant,
+                                         ngx_http_refund_notify_handler);
 }
 
 

@@ -17,7 +17,7 @@
 #include "wechatpay_reply.h"
 #include "ngx_http_refund_conf.h"
 #include "ngx_http_refund_event.h"
-#include "ngx_http_refund_merchant.h"
+#include "ngx_http_refund_merchant_name.h"
 
 
 /* directives whose places the checks of their values want */
@@ -47,11 +47,7 @@ typedef struct {
 
 
 typedef struct {
-    /* refund_notify: one of the two, or neither */
-    ngx_http_refund_merchant_t      *merchant;
-    ngx_http_complex_value_t        *merchant_value;
-    ngx_str_t                        merchant_name;
-    ngx_http_refund_conf_place_t     place;
+    ngx_http_refund_merchant_name_t  merchant;
 
     ngx_str_t                        store_name;
     ngx_http_refund_conf_place_t     store_place;

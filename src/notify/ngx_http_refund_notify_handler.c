@@ -112,35 +112,27 @@ static ngx_int_t
 ngx_http_refund_notify_merchant(ngx_http_request_t *r,
     ngx_http_refund_notify_ctx_t *ctx)
 {
-    ngx_str_t                            name;
     ngx_http_refund_notify_loc_conf_t   *nlcf;
     ngx_http_refund_notify_main_conf_t  *nmcf;
 
     nlcf = ngx_http_get_module_loc_conf(r, ngx_http_refund_notify_module);
-
-    ctx->merchant = nlcf->merchant;
-
-    if (ctx->merchant) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_complex_value(r, nlcf->merchant_value, &name) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
     nmcf = ngx_http_get_module_main_conf(r, ngx_http_refund_notify_module);
 
-    ctx->merchant = ngx_http_refund_merchant_find(&nmcf->merchants, &name);
+    switch (ngx_http_refund_merchant_name_find(r, &nmcf->merchants,
+                                               &nlcf->merchant,
+                                               &ctx->merchant))
+    {
 
-    if (ctx->merchant) {
+    case NGX_OK:
         return NGX_OK;
+
+    case NGX_DECLINED:
+        return ngx_http_refund_notify_refuse(r, ctx, NGX_HTTP_NOT_FOUND,
+                                             "no such merchant");
+
+    default:
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
-                   "refund notify to unknown merchant \"%V\"", &name);
-
-    return ngx_http_refund_notify_refuse(r, ctx, NGX_HTTP_NOT_FOUND,
-                                         "no such merchant");
 }
 
 

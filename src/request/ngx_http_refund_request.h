@@ -16,7 +16,7 @@
 #include "wechatpay_call.h"
 #include "ngx_http_refund_conf.h"
 #include "ngx_http_refund_event.h"
-#include "ngx_http_refund_merchant.h"
+#include "ngx_http_refund_merchant_name.h"
 
 
 typedef struct {
@@ -25,10 +25,7 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_refund_merchant_t      *merchant;
-    ngx_http_complex_value_t        *merchant_value;
-    ngx_str_t                        merchant_name;
-    ngx_http_refund_conf_place_t     place;
+    ngx_http_refund_merchant_name_t  merchant;
 
     ngx_uint_t                       api;       /* wechatpay_version_e */
     ngx_str_t                        pass;      /* without the last "/" */

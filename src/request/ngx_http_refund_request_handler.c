@@ -123,31 +123,34 @@ static ngx_int_t
 ngx_http_refund_request_merchant(ngx_http_request_t *r,
     ngx_http_refund_request_ctx_t *ctx)
 {
-    ngx_str_t                            name;
     ngx_http_refund_notify_main_conf_t  *nmcf;
     ngx_http_refund_request_loc_conf_t  *rlcf;
 
+    nmcf = ngx_http_get_module_main_conf(r, ngx_http_refund_notify_module);
     rlcf = ngx_http_get_module_loc_conf(r, ngx_http_refund_request_module);
 
-    ctx->merchant = rlcf->merchant;
-
-    if (ctx->merchant) {
-        return NGX_DECLINED;
-    }
-
-    if (ngx_http_complex_value(r, rlcf->merchant_value, &name) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    nmcf = ngx_http_get_module_main_conf(r, ngx_http_refund_notify_module);
-
-    ctx->merchant = ngx_http_refund_merchant_find(&nmcf->merchants, &name);
-
-    if (ctx->merchant
-        && wechatpay_merchant_check_calls(ctx->merchant->wechatpay, rlcf->api)
-           == NULL)
+    switch (ngx_http_refund_merchant_name_find(r, &nmcf->merchants,
+                                               &rlcf->merchant,
+                                               &ctx->merchant))
     {
-        return NGX_DECLINED;
+
+    case NGX_OK:
+
+        /* of one that a variable names nobody has checked it before */
+
+        if (wechatpay_merchant_check_calls(ctx->merchant->wechatpay, rlcf->api)
+            == NULL)
+        {
+            return NGX_DECLINED;
+        }
+
+        break;
+
+    case NGX_DECLINED:
+        break;
+
+    default:
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return ngx_http_refund_request_refuse(r, WECHATPAY_CODE_NOT_FOUND,

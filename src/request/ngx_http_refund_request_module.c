@@ -186,9 +186,7 @@ ngx_http_refund_request_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
-     *     conf->merchant = NULL;
-     *     conf->merchant_value = NULL;
-     *     conf->merchant_name = { 0, NULL };
+     *     conf->merchant = { 0 };
      *     conf->pass = { 0, NULL };
      *     conf->notify_url = { 0, NULL };
      *     conf->errors = NULL;
@@ -238,7 +236,7 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (conf->merchant_name.len == 0) {
+    if (conf->merchant.text.len == 0) {
 
         if (conf->event_uri.len) {
             ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->event_place,
@@ -249,13 +247,10 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
         /* limit_except and if within the location */
 
-        if (clcf->noname && prev->merchant_name.len && clcf->handler == NULL) {
+        if (clcf->noname && prev->merchant.text.len && clcf->handler == NULL) {
             clcf->handler = ngx_http_refund_request_handler;
 
             conf->merchant = prev->merchant;
-            conf->merchant_value = prev->merchant_value;
-            conf->merchant_name = prev->merchant_name;
-            conf->place = prev->place;
             conf->prefix = prev->prefix;
             conf->store = prev->store;
             conf->errors = prev->errors;
@@ -269,14 +264,6 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
         return NGX_CONF_OK;
     }
 
-    if (clcf->handler != ngx_http_refund_request_handler) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "\"refund_request\" and another directive "
-                                   "both answer the requests of one location: "
-                                   "give each its own");
-        return NGX_CONF_ERROR;
-    }
-
     conf->prefix = clcf->name.len;
 
     if (clcf->name.len && clcf->name.data[clcf->name.len - 1] == '/') {
@@ -285,7 +272,7 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
 #if (NGX_PCRE)
     if (clcf->regex) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "\"refund_request\" cannot stand in a "
                                    "location of a regular expression: what "
                                    "follows the location's name names the "
@@ -306,7 +293,7 @@ ngx_http_refund_request_check(ngx_conf_t *cf,
     ngx_http_refund_notify_main_conf_t  *nmcf;
 
     if (conf->pass.len == 0) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "\"refund_request\" without "
                                    "\"refund_request_pass\": name the location "
                                    "that leads to WeChat Pay");
@@ -314,7 +301,7 @@ ngx_http_refund_request_check(ngx_conf_t *cf,
     }
 
     if (conf->deadline == 0) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "\"refund_request_deadline\" must be more "
                                    "than 0");
         return NGX_CONF_ERROR;
@@ -328,7 +315,7 @@ ngx_http_refund_request_check(ngx_conf_t *cf,
         error = wechatpay_request_notify_url(
                                       ngx_http_refund_span(&conf->notify_url));
         if (error) {
-            ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+            ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                        "\"refund_request_notify_url %V\": %s",
                                        &conf->notify_url, error);
             return NGX_CONF_ERROR;
@@ -393,31 +380,27 @@ ngx_http_refund_request_check_merchant(ngx_conf_t *cf,
     const char                          *lacks;
     ngx_http_refund_notify_main_conf_t  *nmcf;
 
-    if (conf->merchant_value) {
-        return NGX_CONF_OK;
-    }
-
     nmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_refund_notify_module);
 
-    conf->merchant = ngx_http_refund_merchant_find(&nmcf->merchants,
-                                                   &conf->merchant_name);
-
-    if (conf->merchant == NULL) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
-                                   "unknown merchant \"%V\" in "
-                                   "\"refund_request\": add a "
-                                   "\"refund_merchant %V { }\" to http",
-                                   &conf->merchant_name, &conf->merchant_name);
+    if (ngx_http_refund_merchant_name_check(cf, &nmcf->merchants,
+                                            &conf->merchant, "refund_request",
+                                            ngx_http_refund_request_handler)
+        != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
-    lacks = wechatpay_merchant_check_calls(conf->merchant->wechatpay,
+    if (conf->merchant.merchant == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    lacks = wechatpay_merchant_check_calls(conf->merchant.merchant->wechatpay,
                                            conf->api);
     if (lacks) {
-        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->place,
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->merchant.place,
                                    "merchant \"%V\" of \"refund_request\" %s",
-                                   &conf->merchant_name, lacks);
+                                   &conf->merchant.text, lacks);
         return NGX_CONF_ERROR;
     }
 
@@ -541,53 +524,8 @@ ngx_http_refund_request(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_refund_request_loc_conf_t *rlcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_http_core_loc_conf_t          *clcf;
-    ngx_http_compile_complex_value_t   ccv;
-
-    if (rlcf->merchant_name.len) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (value[1].len == 0) {
-        return "has an empty merchant's name";
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->handler) {
-        return "stands in a location whose requests another directive answers:"
-               " give each its own";
-    }
-
-    clcf->handler = ngx_http_refund_request_handler;
-
-    rlcf->merchant_name = value[1];
-    ngx_http_refund_conf_place(cf, &rlcf->place);
-
-    if (ngx_http_script_variables_count(&value[1]) == 0) {
-        return NGX_CONF_OK;
-    }
-
-    rlcf->merchant_value = ngx_palloc(cf->pool,
-                                      sizeof(ngx_http_complex_value_t));
-    if (rlcf->merchant_value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = rlcf->merchant_value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_refund_merchant_name(cf, &rlcf->merchant,
+                                         ngx_http_refund_request_handler);
 }
 
 
