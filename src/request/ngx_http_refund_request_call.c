@@ -32,6 +32,8 @@
 #define NGX_HTTP_REFUND_REQUEST_ACCEPTED    2
 
 
+static ngx_uint_t ngx_http_refund_request_call_allowed(
+    ngx_http_refund_request_call_t *call);
 static ngx_int_t ngx_http_refund_request_call_guard(
     ngx_http_refund_request_call_t *call);
 static void ngx_http_refund_request_call_guarded_handler(
@@ -120,16 +122,9 @@ ngx_http_refund_request_call_create(ngx_http_request_t *r,
 void
 ngx_http_refund_request_call_start(ngx_http_refund_request_call_t *call)
 {
-    ngx_str_t  mch_id;
-
     call->references++;
 
-    mch_id = ngx_http_refund_string(
-                      wechatpay_merchant_mch_id(call->merchant->wechatpay));
-
-    if (!ngx_http_refund_request_rate_allowed(call->conf->errors, &mch_id,
-                                              call->conf->error_rate))
-    {
+    if (!ngx_http_refund_request_call_allowed(call)) {
         ngx_http_refund_request_call_fail(call,
                             WECHATPAY_CODE_ERROR_RATE_LIMITED,
                             "too many calls have failed, see error_rate");
@@ -149,9 +144,22 @@ ngx_http_refund_request_call_start(ngx_http_refund_request_call_t *call)
 }
 
 
+static ngx_uint_t
+ngx_http_refund_request_call_allowed(ngx_http_refund_request_call_t *call)
+{
+    ngx_str_t  mch_id;
+
+    mch_id = ngx_http_refund_string(
+                      wechatpay_merchant_mch_id(call->merchant->wechatpay));
+
+    return ngx_http_refund_request_rate_allowed(call->conf->errors, &mch_id,
+                                                call->conf->error_rate);
+}
+
+
 /*
- * The store's claim with the digest for its owner, and a lease as long as it is
- * retained: who asks for the same again finds his own claim.
+ * A mark in the store with the digest for its owner: who asks for the same
+ * again finds his own, who asks for something else that of another.
  */
 
 static ngx_int_t
@@ -206,6 +214,15 @@ ngx_http_refund_request_call_guarded_handler(ngx_http_refund_store_op_t *op)
 static void
 ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
 {
+    if (ngx_terminate) {
+
+        /* the store has let go of it because the worker exits */
+
+        ngx_http_refund_request_call_fail(call, WECHATPAY_CODE_INTERNAL_ERROR,
+                                          "the worker exits");
+        return;
+    }
+
     switch (call->op.result) {
 
     case NGX_HTTP_REFUND_STORE_OK:
@@ -271,6 +288,10 @@ ngx_http_refund_request_call_sign(ngx_http_refund_request_call_t *call)
 
             if (ngx_thread_task_post(call->conf->thread_pool, task) == NGX_OK)
             {
+                /* a worker with no timer left would exit without waiting */
+
+                call->signing = 1;
+                ngx_add_timer(&call->timer, call->conf->deadline);
                 return;
             }
         }
@@ -300,7 +321,16 @@ ngx_http_refund_request_call_thread(void *data, ngx_log_t *log)
 static void
 ngx_http_refund_request_call_thread_done(ngx_event_t *ev)
 {
-    ngx_http_refund_request_call_send(ev->data);
+    ngx_http_refund_request_call_t  *call;
+
+    call = ev->data;
+    call->signing = 0;
+
+    if (call->timer.timer_set) {
+        ngx_del_timer(&call->timer);
+    }
+
+    ngx_http_refund_request_call_send(call);
 }
 
 #endif
@@ -377,12 +407,13 @@ ngx_http_refund_request_call_send(ngx_http_refund_request_call_t *call)
 
     ngx_memzero(&call->answer_headers, sizeof(wechatpay_headers_t));
 
-    call->tries++;
-
     if (ngx_http_refund_delivery_start(delivery) != NGX_OK) {
         ngx_http_refund_request_call_fail(call, WECHATPAY_CODE_INTERNAL_ERROR,
                                           delivery->reason);
+        return;
     }
+
+    call->tries++;
 }
 
 
@@ -589,7 +620,9 @@ ngx_http_refund_request_call_again(ngx_http_refund_request_call_t *call)
         || failure->code.len != sizeof("SYSTEM_ERROR") - 1
         || ngx_memcmp(failure->code.data, "SYSTEM_ERROR", failure->code.len)
            != 0
-        || call->tries >= NGX_HTTP_REFUND_REQUEST_TRIES || ngx_exiting)
+        || call->tries >= NGX_HTTP_REFUND_REQUEST_TRIES
+        || ngx_exiting || ngx_terminate
+        || !ngx_http_refund_request_call_allowed(call))
     {
         return NGX_DECLINED;
     }
@@ -609,7 +642,13 @@ ngx_http_refund_request_call_again(ngx_http_refund_request_call_t *call)
 static void
 ngx_http_refund_request_call_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_refund_request_call_sign(ev->data);
+    ngx_http_refund_request_call_t  *call;
+
+    call = ev->data;
+
+    if (!call->signing) {
+        ngx_http_refund_request_call_sign(call);
+    }
 }
 
 
@@ -626,18 +665,27 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 
     failure = &call->answer.failure;
 
-    level = (call->answer.outcome == WECHATPAY_UNKNOWN) ? NGX_LOG_ERR
-                                                        : NGX_LOG_INFO;
+    /* a wrong key or a missing right is not the caller's to mend */
+
+    level = (call->answer.outcome == WECHATPAY_UNKNOWN
+             || failure->status == NGX_HTTP_UNAUTHORIZED
+             || (failure->code.len == sizeof("NO_AUTH") - 1
+                 && ngx_memcmp(failure->code.data, "NO_AUTH",
+                               failure->code.len)
+                    == 0))
+            ? NGX_LOG_ERR : NGX_LOG_INFO;
 
     why = call->answer.reason;
 
     if (why == NULL || *why == '\0') {
-        why = (level == NGX_LOG_ERR) ? "no answer to rely on" : "refused";
+        why = (call->answer.outcome == WECHATPAY_UNKNOWN)
+              ? "no answer to rely on" : "refused";
     }
 
     /* what is refused for its certificate comes unsigned, in many forms */
 
-    hint = (level == NGX_LOG_ERR && call->request.version == WECHATPAY_V2
+    hint = (call->answer.outcome == WECHATPAY_UNKNOWN
+            && call->request.version == WECHATPAY_V2
             && call->request.call == WECHATPAY_CALL_CREATE
             && call->delivery.peer == NGX_HTTP_REFUND_DELIVERY_HTTP)
            ? "; does the location present the merchant's client certificate "
@@ -655,8 +703,8 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 
 /*
  * An accepted refund keeps its digest, and is known as accepted; a rejected one
- * may be mended and sent again, unless the same was accepted before.  What was
- * put off only, for its frequency, says nothing about a call before.
+ * may be mended and sent again, but not while it is open how an earlier call of
+ * the same ended: that is for a query to settle.
  */
 
 static void
@@ -674,10 +722,7 @@ ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
         op->attempt = NGX_HTTP_REFUND_REQUEST_ACCEPTED;
         rc = ngx_http_refund_store_keep(op);
 
-    } else if (call->answer.outcome == WECHATPAY_REJECTED
-               && !call->answer.failure.retryable
-               && op->attempt < NGX_HTTP_REFUND_REQUEST_ACCEPTED)
-    {
+    } else if (call->answer.outcome == WECHATPAY_REJECTED && !op->again) {
         rc = ngx_http_refund_store_release(op);
 
     } else {
@@ -758,7 +803,7 @@ ngx_http_refund_request_call_fail(ngx_http_refund_request_call_t *call,
      * that it was rejected.
      */
 
-    if (call->tries > 1) {
+    if (call->tries) {
         answer->outcome = WECHATPAY_UNKNOWN;
         answer->failure.outcome = WECHATPAY_UNKNOWN;
         answer->failure.status = NGX_HTTP_BAD_GATEWAY;

@@ -63,6 +63,7 @@ struct ngx_http_refund_request_call_s {
     ngx_uint_t                           signed_ok;
 
     unsigned                             guarded:1; /* op holds the digest */
+    unsigned                             signing:1; /* in another thread */
 };
 
 

@@ -34,6 +34,8 @@ static ngx_int_t ngx_http_refund_request_allow(ngx_http_request_t *r,
 static void ngx_http_refund_request_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_request_process(ngx_http_request_t *r,
     ngx_http_refund_request_ctx_t *ctx);
+static void ngx_http_refund_request_wipe(ngx_http_request_t *r,
+    wechatpay_str_t body);
 static int ngx_http_refund_request_parse(ngx_http_request_t *r,
     ngx_http_refund_request_ctx_t *ctx, wechatpay_str_t body,
     wechatpay_failure_t *failure);
@@ -306,9 +308,7 @@ ngx_http_refund_request_process(ngx_http_request_t *r,
 
     if (ctx->kind == WECHATPAY_CALL_ABNORMAL) {
 
-        /* somebody's bank account and name */
-
-        ngx_explicit_memzero((void *) body.data, body.len);
+        ngx_http_refund_request_wipe(r, body);
     }
 
     if (rc != 0) {
@@ -325,6 +325,29 @@ ngx_http_refund_request_process(ngx_http_request_t *r,
     call->data = ctx;
 
     return NGX_DONE;
+}
+
+
+/* Somebody's bank account and name; the body may be a copy of its buffers. */
+
+static void
+ngx_http_refund_request_wipe(ngx_http_request_t *r, wechatpay_str_t body)
+{
+    ngx_chain_t  *cl;
+
+    if (body.len) {
+        ngx_explicit_memzero((void *) body.data, body.len);
+    }
+
+    if (r->request_body == NULL) {
+        return;
+    }
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+        if (ngx_buf_in_memory(cl->buf) && cl->buf->last > cl->buf->pos) {
+            ngx_explicit_memzero(cl->buf->pos, cl->buf->last - cl->buf->pos);
+        }
+    }
 }
 
 

@@ -29,6 +29,9 @@ static char *ngx_http_refund_request_add(ngx_conf_t *cf,
 static ngx_int_t ngx_http_refund_request_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_refund_request_init_event(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf);
+static ngx_uint_t ngx_http_refund_request_same_target(
+    ngx_http_refund_request_loc_conf_t *conf,
+    ngx_http_refund_notify_loc_conf_t *location);
 static void ngx_http_refund_request_stop(ngx_cycle_t *cycle);
 
 static char *ngx_http_refund_request(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -193,8 +196,9 @@ ngx_http_refund_request_create_loc_conf(ngx_conf_t *cf)
      *     conf->store_name = { 0, NULL };
      *     conf->store = NULL;
      *     conf->event_uri = { 0, NULL };
+     *     conf->event_name = { 0, NULL };
      *     conf->event = NULL;
-     *     conf->pool_name = { 0, NULL };
+     *     conf->thread_pool = NULL;
      */
 
     conf->api = NGX_CONF_UNSET_UINT;
@@ -439,7 +443,7 @@ static ngx_int_t
 ngx_http_refund_request_init_event(ngx_conf_t *cf,
     ngx_http_refund_request_loc_conf_t *conf)
 {
-    ngx_uint_t                            i, j;
+    ngx_uint_t                            i;
     ngx_http_refund_event_conf_t         *event;
     ngx_http_refund_target_conf_t        *target;
     ngx_http_refund_notify_main_conf_t   *nmcf;
@@ -452,37 +456,39 @@ ngx_http_refund_request_init_event(ngx_conf_t *cf,
     nmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_refund_notify_module);
 
+    event = NULL;
     location = nmcf->locations.elts;
 
     for (i = 0; i < nmcf->locations.nelts; i++) {
-        event = &location[i]->event;
 
-        if (conf->store && event->store != conf->store) {
+        if (!ngx_http_refund_request_same_target(conf, location[i])) {
             continue;
         }
 
-        target = event->targets->elts;
+        if (event && event->store != location[i]->event.store) {
+            ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->event_place,
+                                       "target \"%V\" of this "
+                                       "\"refund_request_pass_event\" has "
+                                       "records in more than one store: say "
+                                       "which with \"refund_request_store\"",
+                                       &conf->event_name);
+            return NGX_ERROR;
+        }
 
-        for (j = 0; j < event->targets->nelts; j++) {
-            if (target[j].name.len == conf->event_name.len
-                && ngx_memcmp(target[j].name.data, conf->event_name.data,
-                              conf->event_name.len)
-                   == 0)
-            {
-                goto found;
-            }
+        if (event == NULL) {
+            event = &location[i]->event;
         }
     }
 
-    ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->event_place,
-                               "no \"refund_notify_pass\" has the name \"%V\" "
-                               "and the store of this "
-                               "\"refund_request_pass_event\": the notify "
-                               "that follows would be delivered again",
-                               &conf->event_name);
-    return NGX_ERROR;
-
-found:
+    if (event == NULL) {
+        ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->event_place,
+                                   "no \"refund_notify_pass\" has the name "
+                                   "\"%V\" and the store of this "
+                                   "\"refund_request_pass_event\": the notify "
+                                   "that follows would be delivered again",
+                                   &conf->event_name);
+        return NGX_ERROR;
+    }
 
     conf->event = ngx_palloc(cf->pool, sizeof(ngx_http_refund_event_conf_t));
     if (conf->event == NULL) {
@@ -507,6 +513,41 @@ found:
     target->place = conf->event_place;
 
     return NGX_OK;
+}
+
+
+/* Where both name their merchant, it has to be one. */
+
+static ngx_uint_t
+ngx_http_refund_request_same_target(ngx_http_refund_request_loc_conf_t *conf,
+    ngx_http_refund_notify_loc_conf_t *location)
+{
+    ngx_uint_t                      i;
+    ngx_http_refund_event_conf_t   *event;
+    ngx_http_refund_target_conf_t  *target;
+
+    event = &location->event;
+
+    if ((conf->store && event->store != conf->store)
+        || (conf->merchant.merchant && location->merchant.merchant
+            && conf->merchant.merchant != location->merchant.merchant))
+    {
+        return 0;
+    }
+
+    target = event->targets->elts;
+
+    for (i = 0; i < event->targets->nelts; i++) {
+        if (target[i].name.len == conf->event_name.len
+            && ngx_memcmp(target[i].name.data, conf->event_name.data,
+                          conf->event_name.len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -11,7 +11,9 @@
 
 
 #define NGX_HTTP_REFUND_REQUEST_RATE_BUCKETS  2048
-#define NGX_HTTP_REFUND_REQUEST_RATE_SIZE     (16 * 4096)
+
+/* bursts, each a second's worth: a storm must not outlast its cause by much */
+#define NGX_HTTP_REFUND_REQUEST_RATE_MAX      2
 
 
 extern ngx_module_t  ngx_http_refund_request_module;
@@ -38,7 +40,7 @@ ngx_http_refund_request_rate_zone(ngx_conf_t *cf)
 
     static ngx_str_t  name = ngx_string("refund_request_error_rate");
 
-    zone = ngx_shared_memory_add(cf, &name, NGX_HTTP_REFUND_REQUEST_RATE_SIZE,
+    zone = ngx_shared_memory_add(cf, &name, 16 * ngx_pagesize,
                                  &ngx_http_refund_request_module);
     if (zone == NULL) {
         return NULL;
@@ -105,7 +107,9 @@ ngx_http_refund_request_rate_failed(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
     ngx_shmtx_lock(&shpool->mutex);
 
     bucket = ngx_http_refund_request_rate_bucket(zone, mch_id, rate);
-    bucket->excess += 1000;
+    bucket->excess = ngx_min(bucket->excess + 1000,
+                             NGX_HTTP_REFUND_REQUEST_RATE_MAX
+                             * ngx_max(rate, 1000));
 
     ngx_shmtx_unlock(&shpool->mutex);
 }
@@ -117,16 +121,19 @@ static ngx_http_refund_request_bucket_t *
 ngx_http_refund_request_rate_bucket(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
     ngx_uint_t rate)
 {
-    ngx_msec_t                         elapsed;
     ngx_uint_t                         leaked;
+    ngx_msec_int_t                     elapsed;
     ngx_http_refund_request_bucket_t  *bucket;
 
     bucket = zone->data;
     bucket += ngx_crc32_short(mch_id->data, mch_id->len)
               % NGX_HTTP_REFUND_REQUEST_RATE_BUCKETS;
 
-    elapsed = ngx_current_msec - bucket->last;
-    leaked = ngx_min(elapsed, 60 * 60 * 1000) * rate / 1000;
+    /* the clock of the worker that was here last may be ahead of ours */
+
+    elapsed = (ngx_msec_int_t) (ngx_current_msec - bucket->last);
+    elapsed = ngx_max(elapsed, 0);
+    leaked = ngx_min((ngx_uint_t) elapsed, 60 * 60 * 1000) * rate / 1000;
 
     /* below one thousandth nothing leaks, and the time must not be lost */
 

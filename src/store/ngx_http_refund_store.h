@@ -55,13 +55,17 @@ struct ngx_http_refund_store_op_s {
 
     /*
      * claim sets both, with a fresh random owner; renew and release take them,
-     * with the lease and retain of the claim
+     * with the lease and retain of the claim.  Where mine is set the owner is
+     * the caller's, and the claim no lease but a mark that stays: who finds his
+     * own gets it again, with its attempt; release takes it away; and a
+     * store that is full may forget it.
      */
     u_char                             owner[NGX_HTTP_REFUND_STORE_OWNER_LEN];
     ngx_uint_t                         attempt;
     unsigned                           mine:1;
 
     /* set by the store */
+    unsigned                           again:1; /* claim: it was there */
     ngx_http_refund_store_result_e     result;
     const char                        *reason;  /* static phrase on ERROR */
 

@@ -137,6 +137,15 @@ static ngx_str_t  ngx_http_refund_store_redis_release_script = ngx_string(
 );
 
 
+/* The same for a mark, which has no next attempt. */
+
+static ngx_str_t  ngx_http_refund_store_redis_remove_script = ngx_string(
+    "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end\n"
+    "redis.call('DEL', KEYS[1])\n"
+    "return ARGV[2]\n"
+);
+
+
 static ngx_int_t
 ngx_http_refund_store_redis_init_process(ngx_http_refund_store_t *store,
     ngx_cycle_t *cycle)
@@ -173,6 +182,7 @@ ngx_http_refund_store_redis_claim(ngx_http_refund_store_op_t *op)
     ngx_http_refund_store_redis_text_t  text;
 
     op->attempt = 1;
+    op->again = 0;
 
     ngx_http_refund_store_redis_text(op, 'P', &text);
 
@@ -260,7 +270,8 @@ ngx_http_refund_store_redis_release(ngx_http_refund_store_op_t *op)
     ngx_http_refund_store_redis_text(op, 'F', &failed);
 
     ngx_str_set(&eval[0], "EVAL");
-    eval[1] = ngx_http_refund_store_redis_release_script;
+    eval[1] = op->mine ? ngx_http_refund_store_redis_remove_script
+                       : ngx_http_refund_store_redis_release_script;
     ngx_str_set(&eval[2], "1");
     eval[3] = text.key;
     eval[4] = text.value;
@@ -516,6 +527,7 @@ ngx_http_refund_store_redis_claimed(ngx_http_refund_store_op_t *op,
            == 0)
     {
         op->attempt = record.attempt;
+        op->again = !ok;
         op->result = NGX_HTTP_REFUND_STORE_OK;
         return NGX_OK;
     }

@@ -114,11 +114,14 @@ ngx_http_refund_store_shm_call(ngx_http_refund_store_op_t *op,
     entry.attempt = op->attempt;
     entry.lease = op->lease;
     entry.retain = op->retain;
+    entry.mine = op->mine;
+    entry.again = 0;
 
     switch (call(op->store->data, &entry)) {
 
     case NGX_HTTP_REFUND_STORE_TABLE_OK:
         op->attempt = entry.attempt;
+        op->again = entry.again;
         op->result = NGX_HTTP_REFUND_STORE_OK;
         break;
 

@@ -25,6 +25,7 @@
 #define NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY  1
 #define NGX_HTTP_REFUND_STORE_NODE_FAILED     2
 #define NGX_HTTP_REFUND_STORE_NODE_DONE       3
+#define NGX_HTTP_REFUND_STORE_NODE_MARK       4
 
 
 /*
@@ -52,7 +53,7 @@ typedef struct {
 } ngx_http_refund_store_list_t;
 
 
-/* What has been accepted, and what has not; the longest untouched first. */
+/* What may be forgotten, and what not; the longest untouched first. */
 
 enum {
     NGX_HTTP_REFUND_STORE_LIST_DONE = 0,
@@ -322,14 +323,16 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
     if (node->state == NGX_HTTP_REFUND_STORE_NODE_DONE) {
         result = NGX_HTTP_REFUND_STORE_TABLE_DONE;
 
-    } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
-               && node->lease > ngx_current_msec)
+    } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_MARK
+               || (node->state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
+                   && node->lease > ngx_current_msec))
     {
         if (ngx_memcmp(node->owner, entry->owner,
                        NGX_HTTP_REFUND_STORE_OWNER_LEN)
             == 0)
         {
             entry->attempt = node->attempt;
+            entry->again = 1;
             result = NGX_HTTP_REFUND_STORE_TABLE_OK;
 
         } else {
@@ -343,7 +346,9 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
         node->expires = ngx_current_msec + entry->retain;
 
         ngx_http_refund_store_table_state(table, n,
-                                         NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY);
+                                entry->mine
+                                ? NGX_HTTP_REFUND_STORE_NODE_MARK
+                                : NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY);
 
         entry->attempt = node->attempt;
         result = NGX_HTTP_REFUND_STORE_TABLE_OK;
@@ -404,7 +409,10 @@ ngx_http_refund_store_table_release(ngx_http_refund_store_table_t *table,
 
     n = ngx_http_refund_store_table_owned(table, hash, entry);
 
-    if (n) {
+    if (n && entry->mine) {
+        ngx_http_refund_store_table_remove(table, n);
+
+    } else if (n) {
         ngx_http_refund_store_node(table, n)->expires = ngx_current_msec
                                                         + entry->retain;
 
@@ -433,7 +441,7 @@ ngx_http_refund_store_table_keep(ngx_http_refund_store_table_t *table,
     ngx_http_refund_store_entry_t *entry)
 {
     return ngx_http_refund_store_table_set(table, entry,
-                                         NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY);
+                                           NGX_HTTP_REFUND_STORE_NODE_MARK);
 }
 
 
@@ -463,7 +471,7 @@ ngx_http_refund_store_table_set(ngx_http_refund_store_table_t *table,
         node = ngx_http_refund_store_node(table, n);
         node->expires = ngx_current_msec + entry->retain;
 
-        if (state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY) {
+        if (state == NGX_HTTP_REFUND_STORE_NODE_MARK) {
             ngx_memcpy(node->owner, entry->owner,
                        NGX_HTTP_REFUND_STORE_OWNER_LEN);
             node->attempt = entry->attempt;
@@ -635,7 +643,8 @@ ngx_http_refund_store_table_owned(ngx_http_refund_store_table_t *table,
 
     node = ngx_http_refund_store_node(table, n);
 
-    if (node->state != NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
+    if ((node->state != NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
+         && node->state != NGX_HTTP_REFUND_STORE_NODE_MARK)
         || node->attempt != entry->attempt
         || ngx_memcmp(node->owner, entry->owner,
                       NGX_HTTP_REFUND_STORE_OWNER_LEN)
@@ -774,10 +783,13 @@ ngx_http_refund_store_table_state(ngx_http_refund_store_table_t *table,
 static ngx_http_refund_store_list_t *
 ngx_http_refund_store_list(ngx_http_refund_store_table_t *table, uint32_t n)
 {
+    uint32_t    state;
     ngx_uint_t  list;
 
-    list = (ngx_http_refund_store_node(table, n)->state
-            == NGX_HTTP_REFUND_STORE_NODE_DONE)
+    state = ngx_http_refund_store_node(table, n)->state;
+
+    list = (state == NGX_HTTP_REFUND_STORE_NODE_DONE
+            || state == NGX_HTTP_REFUND_STORE_NODE_MARK)
            ? NGX_HTTP_REFUND_STORE_LIST_DONE : NGX_HTTP_REFUND_STORE_LIST_OPEN;
 
     return &table->shared->lists[list];

@@ -42,6 +42,8 @@ typedef struct {
     ngx_uint_t    attempt;      /* set by claim */
     ngx_msec_t    lease;
     ngx_msec_t    retain;
+    unsigned      mine:1;       /* a mark, see ngx_http_refund_store_op_t */
+    unsigned      again:1;      /* set by claim */
 } ngx_http_refund_store_entry_t;
 
 
