@@ -95,7 +95,8 @@ demo:
 # The suite on the plain module comes last, so that its summary is what is seen.
 
 heading = @printf '\n== %s\n\n'
-prove = prove -It/lib -j2
+# most of the tests wait most of the time
+prove = prove -It/lib -j3
 
 test:
 	$(heading) "what the tests need"

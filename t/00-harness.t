@@ -514,6 +514,8 @@ EOS
         [ 'a secret', qq($forge "the key is k3y\n";)
                       . ' no_secrets($nginx, "k3y", "x1"); done_testing;', 0,
           qr/1 of 2 are there/ ],
+        [ 'no secret to look for', 'no_secrets($nginx, ""); done_testing;', 0,
+          qr/no secret given/ ],
         [ 'nginx that does not stop', <<'EOS', 0, qr/did not stop/ ],
             $nginx->signal('STOP', $worker);
             $nginx->{patience} = 1;

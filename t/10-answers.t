@@ -10,6 +10,7 @@ use Digest::SHA qw(hmac_sha256);
 use MIME::Base64 qw(encode_base64);
 use POSIX ();
 use RefundNotify::Test::Certificate qw(rsa_key);
+use Time::HiRes qw(sleep);
 
 my $conf = <<'EOC';
 %%GLOBALS%%
@@ -602,6 +603,46 @@ is($client->post('/merchant/nobody', $bad->('v3'))->{status}, 404,
    'a variable that names no merchant');
 
 is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
+
+# One line a second for each reason, with the count of those held back; but what
+# anyone can cause holds back no line of what ops must mend.
+
+{
+    my $forged = $bad->(v3 => -signing_key => rsa_key('stranger'));
+    my $line = qr/^.*\[info\].*\ refund\ notify\ to\ merchant\ "shop"
+                  \ unverified:\ Wechatpay-Signature\ .*\n/mx;
+    my $v2 = $bad->(v2 => -outer => { mch_id => 1900000001 });
+    my $v3 = $bad->(v3 => mchid => '1900000001');
+    my $begin;
+
+    my $lines = sub {
+        my ($pattern) = @_;
+
+        return substr($nginx->error_log, $begin) =~ /$pattern/g;
+    };
+
+    # past those before
+
+    sleep 1.1;
+    $begin = length $nginx->error_log;
+    $client->parallel([ map { [ 'POST', '/notify', $forged->{headers},
+                                $forged->{body} ] } 1 .. 20 ]);
+    is(scalar(() = $lines->($line)), 1, '20 forged at once: one line');
+
+    sleep 1.1;
+    $client->post('/notify', $forged);
+
+    my @both = $lines->($line);
+
+    is(scalar @both, 2, 'another one later: a line again');
+    like($both[1] // '', qr/ \(19 more like this held back\),/,
+         'with the count');
+
+    $client->post('/notify', $_) for $v2, $v3;
+    is(join(', ', $lines->(qr/\[(\w+)\] .*"shop" mismatch: mch_id /)),
+       'info, error', 'a reason that anyone can cause, and then WeChat Pay');
+}
+
 
 # and their opposites
 

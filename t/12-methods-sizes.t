@@ -68,6 +68,24 @@ http {
             refund_notify_pass /internal/refunds;
         }
 
+        # what is written to these files is kept
+
+        location = /unlimited {
+            client_max_body_size 0;
+            client_body_in_file_only on;
+            client_body_temp_path %%DIR%%/unlimited;
+            refund_notify shop;
+            refund_notify_pass /internal/refunds;
+        }
+
+        location = /large {
+            client_max_body_size 100m;
+            client_body_in_file_only on;
+            client_body_temp_path %%DIR%%/large;
+            refund_notify shop;
+            refund_notify_pass /internal/refunds;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/;
@@ -107,6 +125,20 @@ sub sized {
 
     return { %$notify, body => $body } if $version eq 'v2';
     return $pay->resend($shop, { %$notify, body => $body });
+}
+
+
+# How many bytes of bodies nginx wrote there since the last time.
+
+sub written {
+    my ($path) = @_;
+
+    my @files = glob $nginx->path("$path/*");
+    my $size = 0;
+
+    $size += -s for @files;
+    unlink @files;
+    return $size;
 }
 
 
@@ -199,6 +231,34 @@ for my $version (qw(v2 v3)) {
             $client->post('/default', sized($version, 65537)), 413);
     refused("$version: over nginx' own limit",
             $client->post('/nginx-limit', sized($version, 1500)), 413);
+}
+
+
+# A body that does not say its length: where nginx has no limit of its own, or a
+# larger one, it takes no more of it than a notify may ever have.
+
+my $large = sized('v3', 2 * 1024 * 1024);
+
+for my $path (qw(/unlimited /large)) {
+    my $notify = notify('v3');
+
+    ok($pay->acknowledged($notify, $client->post($path, $notify,
+                                                 chunked => 1000)),
+       "$path: a notify");
+    is(written($path), length $notify->{body}, "$path: it is in a file");
+
+    $app->forget;
+    refused("$path: 2 MB, chunked",
+            $client->post($path, $large, chunked => 65536), 413);
+    cmp_ok(written($path), '<', 1_100_000, "$path: 2 MB, chunked: written");
+
+    my $http2 = http2($nginx, 'H2');
+    my $stream = $http2->send('POST', $path, $large->{headers},
+                              $large->{body});
+
+    is($http2->read($stream)->{status}, 413, "$path: 2 MB, HTTP/2");
+    cmp_ok(written($path), '<', 1_100_000, "$path: 2 MB, HTTP/2: written");
+    is(scalar(() = $app->requests), 0, "$path: 2 MB: not delivered");
 }
 
 

@@ -7,6 +7,9 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
+use IO::Socket::IP;
+use Time::HiRes qw(time);
+
 my $conf = <<'EOC';
 %%GLOBALS%%
 worker_processes 1;
@@ -54,6 +57,8 @@ http {
 
     server {
         listen 127.0.0.1:%%PORT%%;
+        listen unix:%%DIR%%/nginx.sock;
+        %%LISTEN%%
 
         refund_notify_store main;
 
@@ -110,10 +115,27 @@ http {
             refund_notify_pass /internal/a?x=1&y=%20z;
         }
 
+        location = /uri/below {
+            refund_notify shop;
+            refund_notify_pass /internal/$arg_where name=v;
+            refund_notify_pass /internal/a name=a;
+        }
+
+        location = /uri/whole {
+            refund_notify shop;
+            refund_notify_pass /internal/a name=a;
+            refund_notify_pass $arg_where name=v;
+        }
+
         location = /uri/variables {
             refund_notify shop;
             refund_notify_pass /internal/$arg_where?n=$arg_n&v=$server_port
                                name=v;
+        }
+
+        location = /to/open {
+            refund_notify shop;
+            refund_notify_pass /open name=open;
         }
 
         location ~ ^/through/(?<kind>[a-z_0-9]+)$ {
@@ -124,6 +146,11 @@ http {
         location /internal/ {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+
+        location = /open {
+            proxy_pass http://127.0.0.1:%%APP%%/open;
             include %%ROOT%%/conf/refund_delivery.conf;
         }
 
@@ -344,9 +371,11 @@ my $shop = $pay->merchant;
 my $app = business_app();
 my $first = business_app();
 my $redis = redis();
+my $ipv6 = IO::Socket::IP->new(LocalHost => '::1', Listen => 1);
 my $nginx = nginx(with_merchants($conf, $shop),
     vars => { APP => $app->port, FIRST => $first->port,
-              REDIS => $redis->port, HURRY => slow(400) . 'ms' },
+              REDIS => $redis->port, HURRY => slow(400) . 'ms',
+              LISTEN => $ipv6 ? 'listen [::1]:%%PORT%%;' : '' },
     files => { users => "app:{PLAIN}secret\n", 'page.html' => "accepted\n" });
 my $client = client($nginx);
 my $n = 0;
@@ -400,6 +429,13 @@ sub result {
                      $nginx->path('notify.log')) =~ /^$n\|(.*)\|(.*)$/m),
        "$result $attempts", "$name: its result");
     return;
+}
+
+
+sub count {
+    my ($pattern) = @_;
+
+    return scalar(() = $nginx->error_log =~ /$pattern/g);
 }
 
 
@@ -563,6 +599,39 @@ for my $version (qw(v2 v3)) {
             'SUCCESS');
     delivered("$version, variables, again");
 }
+
+
+# A URI of variables that is none: that target fails, and asks no store.
+
+my $no_uri = qr/\[error\].*\ was\ not\ accepted\ by\ "v":\ refund_notify_pass
+                \ yields\ no\ URI\ of\ this\ server,\ status\ 0,\ attempt\ 0/x;
+my $begin = time;
+
+for my $version (qw(v2 v3)) {
+    for ([ 'nothing', '/uri/whole' ], [ 'no slash', '/uri/whole?where=b' ],
+         [ 'above the root', '/uri/whole?where=/../b' ],
+         [ 'above the location', '/uri/below?where=..' ])
+    {
+        my ($what, $path) = @$_;
+        my $notify = notify($version);
+        my $name = "$version, a URI of $what";
+        my @attempts = $path =~ /below/ ? ('-, 1', '-, -') : ('1, -', '-, -');
+
+        answers($name, $path, $notify, 'upstream_error');
+        result($name, 'upstream_error', $attempts[0]);
+        delivered("$name: to the other target", '/a 1');
+        answers("$name, again", $path, $notify, 'upstream_error');
+        result("$name, again", 'upstream_error', $attempts[1]);
+        delivered("$name, again: to nobody");
+        like(record($notify, 'a'), qr/^D \d{10}$/, "$name: the other's record");
+        is(record($notify, 'v'), 'none', "$name: and none of its own");
+    }
+}
+
+my $lines = count($no_uri);
+
+cmp_ok($lines, '>=', 1, 'a URI that is none: the log says it');
+cmp_ok($lines, '<=', 1 + time - $begin, 'once a second at most');
 
 
 # What a location may have.  Each: its name, the rules, the answer, what the
@@ -788,6 +857,30 @@ for my $version (qw(v2 v3)) {
     }
 
 
+    # where the client comes from
+
+    for ([ '127.0.0.1', $client ],
+         [ 'unix:', RefundNotify::Test::Client->new(
+                        unix => $nginx->path('nginx.sock')) ],
+         [ '::1', RefundNotify::Test::Client->new(
+                      address => '::1', port => $nginx->port) ])
+    {
+        my ($address, $from) = @$_;
+
+        SKIP: {
+            skip 'there is no [::1]', 2 if $address eq '::1' && !$ipv6;
+
+            my $notify = notify($version);
+
+            is($pay->answer($notify, $from->post('/through/host', $notify)),
+               'SUCCESS', "$version, from $address");
+            is(join(' ', map { $_->{headers}{'x-real-ip'} } $app->requests),
+               $address, "$version, from $address: \$remote_addr");
+            $app->forget;
+        }
+    }
+
+
     # the log of a delivery: one line for each
 
     my $notify = notify($version);
@@ -812,6 +905,21 @@ for my $version (qw(v2 v3)) {
            . 'localhost'
        } [ 1, 503 ], [ 2, 200 ]), "$name: its lines");
 }
+
+
+# a location that clients reach too: it works, and one line a second warns
+
+my $open = qr/\[warn\].*\ location\ "\/open"\ takes\ deliveries\ and\ is
+              \ not\ "internal":\ clients\ reach\ what\ is\ behind\ it\ too/x;
+
+$begin = time;
+answers("open, $_", '/to/open', notify('v3'), 'SUCCESS') for 1 .. 5;
+delivered('open', ('/open 1') x 5);
+$lines = count($open);
+cmp_ok($lines, '>=', 1, 'open: a warning');
+cmp_ok($lines, '<=', 1 + time - $begin, 'open: one a second at most');
+is(count(qr/location "(?:\/internal\/|\@)[^"]*" takes deliveries/), 0,
+   'and none of a location that is internal or named');
 
 no_secrets($nginx, $pay->secrets($shop));
 

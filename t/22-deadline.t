@@ -165,6 +165,7 @@ my $app = business_app();
 my $other = business_app();
 my $redis = redis();
 my $slow_redis = scripted_redis();
+my $redis_of_slow = $slow_redis->{redis};
 my $nginx = nginx(with_merchants($conf, $shop),
     vars => { APP => $app->port, OTHER => $other->port,
               REDIS => $redis->port, SLOW_REDIS => $slow_redis->port,
@@ -265,9 +266,28 @@ sub becomes {
 }
 
 
+# What the log says of those that ended after they were answered: each "level
+# text".
+
+sub logged_late {
+    my (@cases) = @_;
+
+    my $ids = join '|', map { quotemeta $_->[2]{event_id} } @cases;
+
+    return map { /\[(\w+)\] .* refund notify (?:$ids), already answered, (.*)/
+                 ? "$1 $2" : () } split /\n/, $nginx->error_log;
+}
+
+
 # the deadline passes, the delivery goes on
 
 my $delay = 1.2 * $SHORT_LEASE;
+
+my %late = (
+    200 => qr/^info was accepted by "orders", attempt 1$/,
+    500 => qr/^error\ was\ not\ delivered\ to\ "orders":\ its\ answer\ is\ no
+              \ acceptance,\ status\ 500,\ attempt\ 1$/x,
+);
 
 for my $status (200, 500) {
     my @cases = cases("late, $status");
@@ -289,6 +309,12 @@ for my $status (200, 500) {
     all_answer('meanwhile', '/late', \@cases, 'in_flight');
     is(attempts($_->[2]), '1 running', "$_->[0]: it goes on") for @cases;
     ok($app->settle, "late, $status: all end");
+
+    # they end together, and one of a kind is told in a second
+
+    ok(wait_until(sub { logged_late(@cases) }), "late, $status: it is logged");
+    is(join("\n", grep { $_ !~ $late{$status} } logged_late(@cases)), '',
+       "late, $status: for what it is");
 
     for (@cases) {
         my ($name, $store, $notify) = @$_;
@@ -365,6 +391,25 @@ for my $version (@versions) {
     $slow_redis->rules;
     becomes("$name: and known", '/patient', $notify, 'SUCCESS', 'in_flight');
     is(attempts($notify), '1 answered', "$name: delivered once");
+}
+
+
+# it comes back, and another nginx has delivered it: there is nothing to tell
+
+for my $version (@versions) {
+    my $name = "a slow claim of a duplicate, $version";
+    my $notify = notify($version);
+    my $key = "{$notify->{event_id}}orders";
+
+    $redis_of_slow->command('SET', $key, 'D 1700000000', 'PX', 60_000);
+    $slow_redis->rules({ command => 'SET', delay => $delay, times => 1 });
+    answers($name, '/slow', $notify, 'deadline');
+    sleep $delay;
+    $slow_redis->rules;
+    becomes("$name: known", '/patient', $notify, 'SUCCESS', 'in_flight');
+    is(attempts($notify), '', "$name: not delivered");
+    is(join("\n", logged_late([ $name, 'slow', $notify ])), '',
+       "$name: not logged");
 }
 
 

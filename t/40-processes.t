@@ -34,6 +34,8 @@ http {
     refund_store local shm:1m;
     refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t: cache=off
                        timeout=%%TIMEOUT%%ms;
+    refund_store mute  redis://127.0.0.1:%%MUTE%% prefix=t: cache=off
+                       timeout=%%TIMEOUT%%ms;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -58,6 +60,12 @@ http {
             refund_notify_store main;
         }
 
+        location = /mute {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store mute;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -78,8 +86,9 @@ my $pay = wechatpay();
 my $shop = $pay->merchant;
 my $app = business_app();
 my $redis = redis();
-my %vars = (APP => $app->port, REDIS => $redis->port, WORKERS => 1,
-            SHUTDOWN => '', LEASE => $SHORT, RETAIN => '72h',
+my $mute = RefundNotify::Test::ScriptedRedis->new(redis => $redis);
+my %vars = (APP => $app->port, REDIS => $redis->port, MUTE => $mute->port,
+            WORKERS => 1, SHUTDOWN => '', LEASE => $SHORT, RETAIN => '72h',
             TIMEOUT => $SHORT / 5);
 
 $conf = with_merchants($conf, $shop);
@@ -454,6 +463,101 @@ reload(LEASE => $SHORT);
     $nginx->start;
     answers('QUIT before the commit: is known', '/main', $notify, 'duplicate');
     is(attempts($notify), '1', 'QUIT before the commit: delivered once');
+}
+
+
+# A commit that the store has not heard of when the worker is told to end, for
+# it does not answer the first try, or is not there: it hears of it in time, and
+# then the worker ends.  The store's timeout is longer than the shutdown's, so
+# that this cuts the connection on which the first try waits.
+
+my @silences = (
+    [ '/mute', sub { $mute->rules({ command => 'SET', fault => 'hang',
+                                    times => 1 }) } ],
+    [ '/main', sub { $redis->kill } ],
+);
+
+for my $how (qw(QUIT worker_shutdown_timeout)) {
+    my $timeout = $how ne 'QUIT';
+
+    reload($timeout ? (SHUTDOWN => 'worker_shutdown_timeout 300ms;',
+                       LEASE => $LONG, TIMEOUT => 2 * $SHORT) : ());
+
+    for (@silences) {
+        my ($path, $silence) = @$_;
+        my $name = "$path, $how, a commit is not through";
+        my $notify = notify();
+        my ($old) = $nginx->workers;
+        my $connection = under_way($path, $notify, delay => 0.2);
+
+        $silence->();
+        ok($app->settle, "$name: accepted");
+        $timeout ? reload() : $nginx->signal('QUIT');
+
+        my $response = $connection->read;
+
+        is($response->{error} || $pay->answer($notify, $response),
+           $timeout && $path eq '/mute' ? 'closed' : 'SUCCESS',
+           "$name: the answer");
+        is(scalar(() = grep { $_ == $old } $nginx->processes), 1,
+           "$name: the worker waits");
+
+        if ($path eq '/main') {
+            sleep 0.5;
+            $redis->restart;
+        }
+
+        ok(wait_until(sub { record($notify) =~ /^D/ }, 10),
+           "$name: its record");
+
+        my $start = time;
+
+        ok(gone($old), "$name: the worker ends");
+        cmp_ok(time - $start, '<', slow(1), "$name: soon");
+
+        if (!$timeout) {
+            ok($nginx->stop, "$name: nginx ends");
+            $nginx->start;
+        }
+
+        answers("$name: is known", $path, $notify, 'duplicate');
+        is(attempts($notify), '1', "$name: delivered once");
+    }
+}
+
+reload(SHUTDOWN => '', LEASE => $SHORT, TIMEOUT => $SHORT / 5);
+is(count(qr/the worker exits: \d+ accepted/), 0, 'no acceptance is lost so');
+
+
+# SIGTERM does not wait for a store: the log says what it was not told
+
+for (@silences) {
+    my ($path, $silence) = @$_;
+    my $name = "$path, TERM, a commit is not through";
+    my $tries = count(qr/could not be told yet/);
+    my $notify = notify();
+    my $connection = under_way($path, $notify, delay => 0.2);
+
+    $silence->();
+
+    # the one at its first try, the other between two tries
+
+    ok($path eq '/mute' ? $app->settle
+       : wait_until(sub { count(qr/could not be told yet/) > $tries }),
+       "$name: accepted");
+    $nginx->signal('TERM');
+    $connection->read;
+    ok($nginx->stop, "$name: nginx ends");
+
+    like($nginx->error_log, $path eq '/mute'
+         ? qr/\[error\].*\ refund\ notify\ \Q$notify->{event_id}\E:\ "orders"
+              \ accepted\ it,\ but\ store\ "mute"\ could\ not\ be\ told:/x
+         : qr/\[error\].*\ the\ worker\ exits:\ 1\ accepted\ refund\ notifies
+              \ could\ not\ be\ told\ to\ their\ store,/x,
+         "$name: the log says so");
+
+    $redis->restart if $path eq '/main';
+    $nginx->start;
 }
 
 

@@ -31,6 +31,8 @@ http {
 
     refund_notify_lease 3s;
 
+    proxy_cache_path %%DIR%%/cache keys_zone=cache:1m;
+
     upstream kept {
         server 127.0.0.1:%%APP%%;
         keepalive 4;
@@ -88,6 +90,25 @@ http {
                 proxy_pass http://127.0.0.1:%%APP%%/refunds;
                 proxy_buffering on;
                 proxy_max_temp_file_size 0;
+            }
+
+            # files, which sendfile would not even read
+
+            location = /internal/http-cached {
+                proxy_pass http://127.0.0.1:%%APP%%/refunds;
+                proxy_buffering on;
+                proxy_cache cache;
+                proxy_cache_methods POST;
+                proxy_cache_key $request_id;
+                proxy_cache_valid 1h;
+                sendfile on;
+            }
+
+            location = /internal/http-stored {
+                proxy_pass http://127.0.0.1:%%APP%%/refunds;
+                proxy_buffering on;
+                proxy_store %%DIR%%/stored/$request_id;
+                sendfile on;
             }
 
             location = /internal/http-kept {
@@ -213,15 +234,15 @@ http {
             scgi_param REQUEST_METHOD $request_method;
             scgi_param CONTENT_TYPE $content_type;
             scgi_param SCRIPT_NAME /refunds;
-            client_max_body_size 1m;
+            include %%ROOT%%/conf/refund_delivery_scgi.conf;
 
             location = /internal/scgi {
                 scgi_pass 127.0.0.1:%%SCGI%%;
-                scgi_buffering off;
             }
 
             location = /internal/scgi-buffered {
                 scgi_pass 127.0.0.1:%%SCGI%%;
+                scgi_buffering on;
             }
 
             location = /internal/scgi-nobody {
@@ -508,10 +529,10 @@ for (@answers) {
          $reason ? 'refused' : 'accepted', $reason);
 }
 
-for my $path (qw(/code/http-buffered /code/http-kept /code/https
-                 /code/fastcgi /code/fastcgi-kept /code/fastcgi-unbuffered
-                 /code/uwsgi /code/uwsgi-buffered /code/scgi
-                 /code/scgi-buffered))
+for my $path (qw(/code/http-buffered /code/http-cached /code/http-stored
+                 /code/http-kept /code/https /code/fastcgi /code/fastcgi-kept
+                 /code/fastcgi-unbuffered /code/uwsgi /code/uwsgi-buffered
+                 /code/scgi /code/scgi-buffered))
 {
     ends('SUCCESS', $path, $OK, 'accepted');
     ends('4096 bytes', $path, { body => long(4096) }, 'accepted');

@@ -107,6 +107,10 @@ my %file = (
     'ec.pem' => $ec->export_key_pem('public'),
     'small.pem' => $small->export_key_pem('public_x509'),
     'half.pem' => substr($pem, 0, 200),
+    'two.pem' => $pem . rsa_key('second')->export_key_pem('public_x509'),
+    'chain.pem' => certificate($rsa, serial => '08')
+                   . certificate(rsa_key('second'), serial => '09'),
+    'keycert.pem' => $pem . certificate($rsa, serial => '0B'),
 
     'cert.pem' => certificate($rsa, serial => '5157F09EFDC096DE'),
     'cert2.pem' => certificate(rsa_key('second'), serial => '0A'),
@@ -306,6 +310,7 @@ my $CERTIFICATE = 'is not a certificate in PEM ("BEGIN CERTIFICATE")';
 my $PRIVATE = 'is not a private key in PEM without a passphrase '
               . '("BEGIN PRIVATE KEY")';
 my $ID = 'has an id that is not of the form PUB_KEY_ID_...';
+my $SEVERAL = 'holds more than one: put each into a file of its own';
 
 my @content = (
     [ 'api_v2_key_file', 'key31', $V2 ],
@@ -326,6 +331,10 @@ my @content = (
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 ec.pem', 'is not of RSA' ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 small.pem',
       'is not of 2048 to 4096 bits' ],
+    [ 'wechatpay_public_key', 'PUB_KEY_ID_01 two.pem', $SEVERAL ],
+    [ 'wechatpay_public_key', 'PUB_KEY_ID_01 keycert.pem', $SEVERAL ],
+    [ 'wechatpay_certificate', 'chain.pem', $SEVERAL ],
+    [ 'wechatpay_certificate', 'keycert.pem', $SEVERAL ],
     [ 'wechatpay_certificate', 'cert.der', $CERTIFICATE ],
     [ 'wechatpay_certificate', 'public.pem', $CERTIFICATE ],
     [ 'wechatpay_certificate', 'key.pem', $CERTIFICATE ],
@@ -404,6 +413,16 @@ my @lacks = (
 );
 
 refused(HTTP => "refund_merchant other {\n$_->[0]\n} #!", $_->[1]) for @lacks;
+
+# an api_v3_key_file without the key that verifies
+
+my $UNVERIFIABLE = '"api_v3_key_file" without "wechatpay_public_key" or '
+                   . '"wechatpay_certificate" in refund_merchant "%s": v3 '
+                   . 'notifies are refused';
+
+warned(HTTP => "refund_merchant other {\n${NUMBER}api_v3_key_file v3key;\n"
+               . "api_v3_key_file v3key2;\napi_v2_key_file v2key;\n} #!",
+       sprintf $UNVERIFIABLE, 'other');
 
 
 # dates
@@ -688,7 +707,6 @@ my @accept = (
     [ $V3_ONLY, 'v2 v3', $V2_LACKS ],
     [ "${NUMBER}api_v2_key_file v2key;", 'v3', $V3_LACKS ],
     [ "${NUMBER}api_v2_key_file v2key;", 'v2 v3', $V3_LACKS ],
-    [ $V3_KEY, 'v3', $V3_LACKS ],
     [ "${NUMBER}wechatpay_public_key PUB_KEY_ID_01 public.pem;", 'v3',
       $V3_LACKS ],
 );
@@ -702,11 +720,24 @@ for (@accept) {
          "emerg $message");
 }
 
+my $NO_KEYS = 'merchant "shop" of "refund_notify" has no keys: add an '
+              . '"api_v2_key_file", or an "api_v3_key_file" and a '
+              . '"wechatpay_public_key"';
+
 says("no keys: $_" =~ s/\n/ /gr, { MERCHANT => $_, LOCATION => $MARKED },
-     'emerg merchant "shop" of "refund_notify" has no keys: add an '
-     . '"api_v2_key_file", or an "api_v3_key_file" and a '
-     . '"wechatpay_public_key"')
-    for $NUMBER, $V3_KEY, "${NUMBER}wechatpay_certificate cert.pem;";
+     "emerg $NO_KEYS")
+    for $NUMBER, "${NUMBER}wechatpay_certificate cert.pem;";
+
+# its closing brace is told of what is missing, too
+
+my $V3_ALONE = "$V3_KEY} #!\nrefund_merchant other {\n$NUMBER";
+
+says("an APIv3 key alone: $_->[0]" =~ s/\n/ /gr,
+     { MERCHANT => $V3_ALONE, LOCATION => $_->[0] },
+     'warn ' . sprintf($UNVERIFIABLE, 'shop'),
+     "emerg $_->[1] in %DIR%/test.conf:LINE2")
+    for [ $MARKED, $NO_KEYS ],
+        [ "${USE}refund_notify_accept v3; #!", $V3_LACKS ];
 
 
 # times

@@ -23,6 +23,14 @@ http {
     %%HTTP%%
 
     log_format notify '$refund_notify_result';
+    log_format call   '$uri $refund_notify_result $refund_notify_reason'
+                      ' $refund_notify_version $refund_notify_merchant'
+                      ' $refund_notify_id $refund_notify_status'
+                      ' $refund_notify_refund_id $refund_notify_out_refund_no'
+                      ' $refund_notify_out_trade_no $refund_notify_attempt'
+                      ' $refund_notify_store_time $refund_notify_upstream_time';
+
+    access_log %%DIR%%/call.log call;
 
     %%MERCHANTS%%
 
@@ -285,6 +293,17 @@ is(scalar keys %connections, 1, 'all by one connection');
 is(scalar $server->problems, 0, 'nothing wrong with what was sent');
 
 $nginx->stop;
+
+# a call is no notify, whatever logs it: neither what was asked for, nor what
+# goes out for it
+
+my @calls = grep { !m{^/internal/refunds } }
+                 split /\n/, read_file($nginx->path('call.log'));
+
+ok((grep { m{^/internal/wechatpay/} } @calls), 'calls are logged');
+is(join("\n", grep { !/^\S+( -){12}$/ } @calls), '',
+   'with no variable of a notify');
+
 no_secrets($nginx, map { $pay->secrets($_) } $shop, $agent);
 
 done_testing();

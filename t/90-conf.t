@@ -24,8 +24,12 @@ my $nginx = RefundNotify::Test::Nginx->new(files => {
     'keys/pay.example.com.pem' => certificate(rsa_key('server'),
                                               serial => '01'),
     'keys/pay.example.com.key' => rsa_key('server')->export_key_pem('private'),
-    'fastcgi_params' => 'fastcgi_param REQUEST_METHOD $request_method;',
-    'uwsgi_params' => 'uwsgi_param REQUEST_METHOD $request_method;',
+    'keys/apiclient_cert.pem' => certificate(rsa_key('merchant'),
+                                             serial => '02'),
+    'keys/apiclient_key.pem'
+        => rsa_key('merchant')->export_key_pem('private'),
+    map({ ("${_}_params" => "${_}_param REQUEST_METHOD \$request_method;") }
+            qw(fastcgi uwsgi scgi)),
 
     # the host's address is looked up, for which a test needs no network
 
@@ -50,16 +54,25 @@ $example =~ s/listen( +)443/listen$1 127.0.0.1:%%PORT%%/ or die 'no listen';
 
 is_accepted('nginx.conf', $example);
 
-unlink $nginx->path('secrets/shop.v3key');
-isnt(($nginx->config_test($example))[0], 0, 'its key files are needed');
-$nginx->write_file('secrets/shop.v3key', 'k' x 32, 0600);
+for my $file (qw(secrets/shop.v3key keys/apiclient_key.pem)) {
+    my $content = read_file($nginx->path($file));
+
+    unlink $nginx->path($file);
+    isnt(($nginx->config_test($example))[0], 0, "it needs $file");
+    $nginx->write_file($file, $content, 0600);
+}
+
+like($example, qr{^    include conf/wechatpay_upstream_hosts\.conf;}m,
+     'it has the hosts of WeChat Pay');
+$tested{'wechatpay_upstream_hosts.conf'} = 1;
 
 
 # The rest, as their comments show them: with the example's http block around
 # it in place of its locations.
 
 for my $name (qw(refund_delivery.conf refund_delivery_fastcgi.conf
-                 refund_delivery_uwsgi.conf wechatpay_upstream.conf))
+                 refund_delivery_uwsgi.conf refund_delivery_scgi.conf
+                 wechatpay_upstream.conf))
 {
     my ($comment) = read_file("$conf/$name") =~ /\A((?:#.*\n)+)/;
     my $usage = join "\n", $comment =~ /^#   (.*)/mg;
@@ -68,12 +81,6 @@ for my $name (qw(refund_delivery.conf refund_delivery_fastcgi.conf
     is_accepted($name, around($usage));
 }
 
-is_accepted('wechatpay_upstream_hosts.conf',
-            around('location /internal/wechatpay/ { '
-                   . 'proxy_pass https://api.mch.weixin.qq.com/; '
-                   . 'include conf/wechatpay_upstream.conf; }',
-                   'include conf/wechatpay_upstream_hosts.conf;'));
-
 is(join(' ', sort keys %tested),
    join(' ', sort map { basename($_) } glob "$conf/*.conf"),
    'no file of conf/ was left out');
@@ -81,17 +88,11 @@ is(join(' ', sort keys %tested),
 done_testing();
 
 
-# Without the upstream block of that name the host would be looked up.
-
 sub around {
-    my ($locations, $upstream) = @_;
-
-    $locations =~ s/api\.mch\.weixin\.qq\.com/127.0.0.1/ if !$upstream;
+    my ($locations) = @_;
 
     my $text = $example;
 
-    $text =~ s{^    server \{}{    @{[ $upstream // '' ]}\n$&}m
-        or die 'no server';
     $text =~ s/^        location .*(?=^    \}\n\}\n\z)/$locations\n/ms
         or die 'no locations';
 

@@ -27,7 +27,7 @@ typedef struct {
     ngx_str_t      name;
     ngx_uint_t     args_min;
     ngx_uint_t     args_max;
-    ngx_uint_t     bit;     /* of one that may stand only once, or 0 */
+    ngx_uint_t     bit;     /* in ctx->seen, or 0 */
     char        *(*handler)(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
                             ngx_str_t *args, ngx_uint_t n);
 } ngx_http_refund_merchant_command_t;
@@ -71,6 +71,8 @@ static void ngx_http_refund_merchant_cleanup(void *data);
 #define NGX_HTTP_REFUND_MERCHANT_SIGN_TYPE    0x02
 #define NGX_HTTP_REFUND_MERCHANT_CERTIFICATE  0x04
 #define NGX_HTTP_REFUND_MERCHANT_KEY          0x08
+#define NGX_HTTP_REFUND_MERCHANT_ONCE         0x0f
+#define NGX_HTTP_REFUND_MERCHANT_V3_KEY       0x10
 
 static ngx_http_refund_merchant_command_t
     ngx_http_refund_merchant_commands[] =
@@ -87,7 +89,7 @@ static ngx_http_refund_merchant_command_t
     { ngx_string("api_v2_key_file"), 1, 1, 0,
       ngx_http_refund_merchant_v2_key },
 
-    { ngx_string("api_v3_key_file"), 1, 1, 0,
+    { ngx_string("api_v3_key_file"), 1, 1, NGX_HTTP_REFUND_MERCHANT_V3_KEY,
       ngx_http_refund_merchant_v3_key },
 
     { ngx_string("api_v2_sign_type"), 1, 1, NGX_HTTP_REFUND_MERCHANT_SIGN_TYPE,
@@ -252,7 +254,7 @@ ngx_http_refund_merchant_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        if (ctx->seen & command->bit) {
+        if (ctx->seen & command->bit & NGX_HTTP_REFUND_MERCHANT_ONCE) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" directive is duplicate in "
                                "refund_merchant \"%V\"",
@@ -285,6 +287,18 @@ ngx_http_refund_merchant_check(ngx_conf_t *cf,
                            "no \"mch_id\" in refund_merchant \"%V\": add the "
                            "merchant's number", &ctx->merchant->sn.str);
         return NGX_CONF_ERROR;
+    }
+
+    if ((ctx->seen & NGX_HTTP_REFUND_MERCHANT_V3_KEY)
+        && !wechatpay_merchant_accepts(ctx->merchant->wechatpay,
+                                       WECHATPAY_V3))
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"api_v3_key_file\" without "
+                           "\"wechatpay_public_key\" or "
+                           "\"wechatpay_certificate\" in refund_merchant "
+                           "\"%V\": v3 notifies are refused",
+                           &ctx->merchant->sn.str);
     }
 
     pair = NGX_HTTP_REFUND_MERCHANT_CERTIFICATE|NGX_HTTP_REFUND_MERCHANT_KEY;

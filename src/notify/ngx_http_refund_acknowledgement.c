@@ -83,9 +83,15 @@ ngx_http_refund_acknowledgement_status(ngx_http_refund_delivery_t *delivery,
     }
 
     /*
-     * FastCGI and uwsgi do not show that an answer was cut short, and PHP
-     * answers 200 when it dies.
+     * FastCGI and uwsgi do not show that an answer was cut short, nor does SCGI
+     * without a length, and PHP answers 200 when it dies.
      */
+
+    if (delivery->peer == NGX_HTTP_REFUND_DELIVERY_SCGI && !delivery->sized) {
+        *reason = "scgi_pass without a Content-Length needs "
+                  "\"refund_notify_ack code\"";
+        return NGX_HTTP_REFUND_UNKNOWN;
+    }
 
     if (delivery->peer == NGX_HTTP_REFUND_DELIVERY_FASTCGI) {
         *reason = "fastcgi_pass and uwsgi_pass need \"refund_notify_ack code\"";

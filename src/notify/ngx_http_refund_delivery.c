@@ -155,6 +155,7 @@ ngx_http_refund_delivery_start(ngx_http_refund_delivery_t *delivery)
     delivery->answer_size = 0;
     delivery->passed = 0;
     delivery->silent = 0;
+    delivery->sized = 0;
     delivery->complete = 0;
     delivery->timedout = 0;
     delivery->request = NULL;
@@ -597,6 +598,7 @@ ngx_http_refund_delivery_outcome(ngx_http_refund_delivery_t *delivery,
 
     if (last->header_time != (ngx_msec_t) -1) {
         delivery->peer = ngx_http_refund_delivery_peer(&r->upstream->schema);
+        delivery->sized = (r->upstream->headers_in.content_length_n != -1);
         delivery->peer_status = last->status;
     }
 }

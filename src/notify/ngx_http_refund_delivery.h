@@ -105,6 +105,7 @@ struct ngx_http_refund_delivery_s {
     unsigned                              passed:1; /* to some peer */
     unsigned                              silent:1; /* a peer got it, and said
                                                        nothing */
+    unsigned                              sized:1;  /* it said its length */
     unsigned                              complete:1;   /* the answer ended */
     unsigned                              timedout:1;   /* it was cut */
 

@@ -139,6 +139,8 @@ ngx_http_refund_webhook_sign(ngx_array_t *keys, ngx_str_t *id,
             return NGX_ERROR;
         }
 
+        len = 0;
+
         ok = EVP_MAC_update(copy, id->data, id->len) == 1
              && EVP_MAC_update(copy, (u_char *) ".", 1) == 1
              && EVP_MAC_update(copy, timestamp->data, timestamp->len) == 1

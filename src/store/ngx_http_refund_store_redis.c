@@ -371,16 +371,8 @@ ngx_http_refund_store_redis_send(ngx_http_refund_store_op_t *op,
     redis = op->store->data;
     op->state = state;
 
-    if (redis->connection == NULL) {
-
-        /* "master_process off" reloads without starting a process */
-
-        redis->connection = ngx_refund_redis_open(&redis->server);
-    }
-
-    reason = (redis->connection == NULL) ? "out of memory"
-             : ngx_refund_redis_send(redis->connection, commands, n,
-                                     ngx_http_refund_store_redis_handler, op);
+    reason = ngx_refund_redis_send(redis->connection, commands, n,
+                                   ngx_http_refund_store_redis_handler, op);
     if (reason) {
         op->result = NGX_HTTP_REFUND_STORE_ERROR;
         op->reason = reason;

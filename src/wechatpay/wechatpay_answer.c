@@ -154,8 +154,9 @@ int
 wechatpay_answer_event(const wechatpay_refund_t *refund,
     wechatpay_refund_t *event)
 {
-    if (refund->status != WECHATPAY_REFUND_SUCCESS
-        && refund->status != WECHATPAY_REFUND_CLOSED)
+    if (refund->status == WECHATPAY_REFUND_PROCESSING
+        || (refund->status == WECHATPAY_REFUND_ABNORMAL
+            && refund->version == WECHATPAY_V3))
     {
         return 0;
     }
@@ -229,6 +230,15 @@ wechatpay_answer_mismatch(const wechatpay_request_t *request,
         && !wechatpay_str_equal(request->sub_mch_id, refund->sub_mch_id))
     {
         return "sub_mch_id is not the one that was asked for";
+    }
+
+    if (request->call == WECHATPAY_CALL_CREATE
+        && ((refund->amount.refund != WECHATPAY_AMOUNT_ABSENT
+             && refund->amount.refund != request->refund)
+            || (refund->amount.total != WECHATPAY_AMOUNT_ABSENT
+                && refund->amount.total != request->total)))
+    {
+        return "the amount is not the one that was asked for";
     }
 
     return NULL;

@@ -78,8 +78,8 @@ wechatpay_error_e wechatpay_failure_json(const wechatpay_failure_t *failure,
 /*
  * Makes of an answer's refund what wechatpay_event_id() and
  * wechatpay_event_json() take, so that the event has the id of the notify that
- * tells the same.  Returns 1, or 0 where the refund has not ended: an ABNORMAL
- * one is told by a notify only, whose id is part of the event's.
+ * tells the same.  Returns 1, or 0 where the refund has not ended: under v3 an
+ * ABNORMAL one too, for its notify's id is part of the event's.
  */
 
 int wechatpay_answer_event(const wechatpay_refund_t *refund,

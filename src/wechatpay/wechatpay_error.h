@@ -21,7 +21,7 @@
     X(NO_MEMORY, STORE_ERROR, "out of memory")                                \
     X(FORMAT_UNKNOWN, MALFORMED, "neither XML nor JSON")                      \
     X(VERSION_NOT_ACCEPTED, MALFORMED,                                        \
-      "a version of the API that is not accepted here")               \
+      "a version of the API that is not accepted here")                       \
     X(BODY_TOO_LARGE, MALFORMED, "the body is longer than 1 MB")              \
                                                                               \
     X(XML_NOT_UTF8, MALFORMED, "the XML is not UTF-8")                        \

@@ -46,7 +46,8 @@ wechatpay_event_id(const wechatpay_refund_t *refund,
     *p++ = ':';
     p = wechatpay_json_write_copy(p, refund->refund_id);
     *p++ = ':';
-    p = wechatpay_json_write_copy(p, wechatpay_refund_status_name(refund->status));
+    p = wechatpay_json_write_copy(p,
+                                 wechatpay_refund_status_name(refund->status));
 
     if (refund->version == WECHATPAY_V3
         && refund->status == WECHATPAY_REFUND_ABNORMAL)

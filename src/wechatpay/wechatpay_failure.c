@@ -99,6 +99,16 @@ wechatpay_failure_set_provider(wechatpay_failure_t *failure,
         {
             wechatpay_failure_set(failure, wechatpay_provider_codes[i].code);
             failure->provider_code = provider_code;
+
+            if (status >= 500 && failure->outcome == WECHATPAY_REJECTED) {
+
+                /* a server that fails may have failed after the refund */
+
+                failure->outcome = WECHATPAY_UNKNOWN;
+                failure->status = 502;
+                failure->retryable = 1;
+            }
+
             return;
         }
     }

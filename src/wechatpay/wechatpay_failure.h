@@ -52,8 +52,7 @@ typedef enum {
     X(CONFLICT,               REJECTED, 409, 0)                               \
     X(BODY_TOO_LARGE,         REJECTED, 413, 0)                               \
     X(ERROR_RATE_LIMITED,     REJECTED, 429, 1)                               \
-    X(INTERNAL_ERROR,         REJECTED, 500, 1)                               \
-    X(STORE_ERROR,            REJECTED, 503, 1)
+    X(INTERNAL_ERROR,         REJECTED, 500, 1)
 
 typedef enum {
 #define X(code, outcome, status, retryable)  WECHATPAY_CODE_##code,

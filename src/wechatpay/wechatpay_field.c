@@ -8,7 +8,9 @@
 #include "wechatpay_refund.h"
 
 
-static int wechatpay_field_valid_time(wechatpay_str_t value);
+static int wechatpay_field_valid_v2_time(wechatpay_str_t value);
+static int wechatpay_field_valid_v3_time(wechatpay_str_t value);
+static int wechatpay_field_is_form(wechatpay_str_t value, const char *form);
 
 
 const wechatpay_field_t *
@@ -65,7 +67,11 @@ wechatpay_field_valid(wechatpay_field_form_e form, wechatpay_str_t value)
 
     case WECHATPAY_FIELD_V2_TIME:
 
-        return wechatpay_field_valid_time(value);
+        return wechatpay_field_valid_v2_time(value);
+
+    case WECHATPAY_FIELD_V3_TIME:
+
+        return wechatpay_field_valid_v3_time(value);
 
     default:
 
@@ -103,44 +109,30 @@ wechatpay_field_missing(const wechatpay_field_t *fields, size_t n, void *base)
 }
 
 
-static int
-wechatpay_field_valid_time(wechatpay_str_t value)
-{
-    unsigned  i, year, month, day, hour, minute, second, last;
+#define wechatpay_two(p)                                                      \
+    ((unsigned) ((value.data[p] - '0') * 10 + value.data[p + 1] - '0'))
 
-    static const char           form[] = "0000-00-00 00:00:00";
+
+static int
+wechatpay_field_valid_v2_time(wechatpay_str_t value)
+{
+    unsigned  year, month, day, last;
+
     static const unsigned char  days[] = {
         31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
     };
 
-    if (value.len != sizeof(form) - 1) {
+    if (!wechatpay_field_is_form(value, "0000-00-00 00:00:00")) {
         return 0;
     }
-
-    for (i = 0; i < sizeof(form) - 1; i++) {
-        if (form[i] == '0') {
-            if (value.data[i] < '0' || value.data[i] > '9') {
-                return 0;
-            }
-
-        } else if (value.data[i] != form[i]) {
-            return 0;
-        }
-    }
-
-#define wechatpay_two(p)                                                      \
-    ((unsigned) ((value.data[p] - '0') * 10 + value.data[p + 1] - '0'))
 
     year = wechatpay_two(0) * 100 + wechatpay_two(2);
     month = wechatpay_two(5);
     day = wechatpay_two(8);
-    hour = wechatpay_two(11);
-    minute = wechatpay_two(14);
-    second = wechatpay_two(17);
 
-#undef wechatpay_two
-
-    if (month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59) {
+    if (month < 1 || month > 12 || wechatpay_two(11) > 23
+        || wechatpay_two(14) > 59 || wechatpay_two(17) > 59)
+    {
         return 0;
     }
 
@@ -153,4 +145,85 @@ wechatpay_field_valid_time(wechatpay_str_t value)
     }
 
     return day >= 1 && day <= last;
+}
+
+
+/* The date and time are v2's but for the "T"; a fraction and a zone follow. */
+
+static int
+wechatpay_field_valid_v3_time(wechatpay_str_t value)
+{
+    size_t           i;
+    unsigned char    local[sizeof("0000-00-00 00:00:00") - 1];
+    wechatpay_str_t  time;
+
+    if (value.len <= sizeof(local) || value.len > 64
+        || value.data[sizeof("0000-00-00") - 1] != 'T')
+    {
+        return 0;
+    }
+
+    memcpy(local, value.data, sizeof(local));
+    local[sizeof("0000-00-00") - 1] = ' ';
+
+    time.data = local;
+    time.len = sizeof(local);
+
+    if (!wechatpay_field_valid_v2_time(time)) {
+        return 0;
+    }
+
+    i = sizeof(local);
+
+    if (value.data[i] == '.') {
+
+        do {
+            i++;
+        } while (i < value.len
+                 && value.data[i] >= '0' && value.data[i] <= '9');
+
+        if (i == sizeof(local) + 1) {
+            return 0;
+        }
+    }
+
+    value.data += i;
+    value.len -= i;
+
+    if (value.len == 1) {
+        return value.data[0] == 'Z';
+    }
+
+    return (wechatpay_field_is_form(value, "+00:00")
+            || wechatpay_field_is_form(value, "-00:00"))
+           && wechatpay_two(1) <= 23 && wechatpay_two(4) <= 59;
+}
+
+
+#undef wechatpay_two
+
+
+/* Returns 1 if value is form, where a "0" stands for any digit, else 0. */
+
+static int
+wechatpay_field_is_form(wechatpay_str_t value, const char *form)
+{
+    size_t  i;
+
+    if (value.len != strlen(form)) {
+        return 0;
+    }
+
+    for (i = 0; i < value.len; i++) {
+        if (form[i] == '0') {
+            if (value.data[i] < '0' || value.data[i] > '9') {
+                return 0;
+            }
+
+        } else if (value.data[i] != form[i]) {
+            return 0;
+        }
+    }
+
+    return 1;
 }

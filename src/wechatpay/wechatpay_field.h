@@ -24,6 +24,7 @@ typedef enum {
     WECHATPAY_FIELD_NUMBER,     /* 1 to 64 of printable ASCII */
     WECHATPAY_FIELD_TEXT,       /* 1 to 1024 bytes */
     WECHATPAY_FIELD_V2_TIME,    /* "YYYY-MM-DD HH:MM:SS" */
+    WECHATPAY_FIELD_V3_TIME,    /* RFC 3339, at most 64 bytes */
     WECHATPAY_FIELD_MONEY       /* an int64_t, the others are spans */
 } wechatpay_field_form_e;
 

@@ -4,6 +4,9 @@
  */
 
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "wechatpay_json.h"
 
 
@@ -11,6 +14,7 @@
 
 
 static int wechatpay_json_too_deep(wechatpay_str_t text);
+static int wechatpay_json_precision(const json_t *value, int precision);
 
 
 wechatpay_error_e
@@ -73,7 +77,8 @@ wechatpay_json_dump(const json_t *object, size_t flags,
     char    *p;
     size_t   size;
 
-    flags |= JSON_COMPACT;
+    flags |= JSON_COMPACT
+             |JSON_REAL_PRECISION(wechatpay_json_precision(object, 15));
 
     size = json_dumpb(object, NULL, 0, flags);
 
@@ -191,4 +196,47 @@ wechatpay_json_too_deep(wechatpay_str_t text)
     }
 
     return 0;
+}
+
+
+/*
+ * The digits, 15 to 17 and not less than precision, that the reals in value
+ * need to be read as what they are.  Up to 15 come out as they were received;
+ * Jansson's own 17 make 0.10000000000000001 of 0.1.
+ */
+
+static int
+wechatpay_json_precision(const json_t *value, int precision)
+{
+    char         text[32];
+    size_t       i;
+    double       real;
+    json_t      *element;
+    const char  *key;
+
+    if (json_is_real(value)) {
+        real = json_real_value(value);
+
+        while (precision < 17) {
+            (void) snprintf(text, sizeof(text), "%.*g", precision, real);
+
+            if (strtod(text, NULL) == real) {
+                break;
+            }
+
+            precision++;
+        }
+
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, i, element) {
+            precision = wechatpay_json_precision(element, precision);
+        }
+
+    } else if (json_is_object(value)) {
+        json_object_foreach((json_t *) value, key, element) {
+            precision = wechatpay_json_precision(element, precision);
+        }
+    }
+
+    return precision;
 }

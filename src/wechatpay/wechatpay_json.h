@@ -32,7 +32,8 @@ wechatpay_str_t wechatpay_json_get(const json_t *object, const char *name);
 
 /*
  * Writes object without white space into memory; flags: JSON_EMBED leaves out
- * the braces, or 0.
+ * the braces, or 0.  Reals of up to 15 digits are written with the digits that
+ * they were parsed from, unless beside one that needs more.
  */
 
 wechatpay_error_e wechatpay_json_dump(const json_t *object, size_t flags,

@@ -17,6 +17,7 @@
 
 
 #define WECHATPAY_PUBLIC_KEY_ID  "PUB_KEY_ID_"
+#define WECHATPAY_PEM_BEGIN      "-----BEGIN "
 
 
 static int wechatpay_merchant_is_digits(wechatpay_str_t str);
@@ -25,6 +26,7 @@ static size_t wechatpay_names_find(const wechatpay_names_t *names,
     wechatpay_str_t name, int *found);
 static wechatpay_key_error_t wechatpay_names_add(wechatpay_names_t *names,
     wechatpay_str_t name);
+static wechatpay_key_error_t wechatpay_merchant_check_pem(wechatpay_str_t pem);
 static wechatpay_key_error_t wechatpay_merchant_check_rsa(EVP_PKEY *key);
 static wechatpay_key_error_t wechatpay_merchant_add_verifier(
     wechatpay_merchant_t *merchant, wechatpay_str_t serial, EVP_PKEY *key);
@@ -246,8 +248,9 @@ wechatpay_key_error_t
 wechatpay_merchant_add_public_key(wechatpay_merchant_t *merchant,
     wechatpay_str_t id, wechatpay_str_t pem)
 {
-    BIO       *bio;
-    EVP_PKEY  *key;
+    BIO                    *bio;
+    EVP_PKEY               *key;
+    wechatpay_key_error_t   error;
 
     if (id.len <= sizeof(WECHATPAY_PUBLIC_KEY_ID) - 1
         || memcmp(id.data, WECHATPAY_PUBLIC_KEY_ID,
@@ -274,6 +277,12 @@ wechatpay_merchant_add_public_key(wechatpay_merchant_t *merchant,
         return "is not a public key in PEM (\"BEGIN PUBLIC KEY\")";
     }
 
+    error = wechatpay_merchant_check_pem(pem);
+    if (error != NULL) {
+        EVP_PKEY_free(key);
+        return error;
+    }
+
     return wechatpay_merchant_add_verifier(merchant, id, key);
 }
 
@@ -290,6 +299,12 @@ wechatpay_merchant_add_certificate(wechatpay_merchant_t *merchant,
     error = wechatpay_merchant_read_certificate(pem, &key, data, &serial.len,
                                                 not_before, not_after);
     if (error != NULL) {
+        return error;
+    }
+
+    error = wechatpay_merchant_check_pem(pem);
+    if (error != NULL) {
+        EVP_PKEY_free(key);
         return error;
     }
 
@@ -653,6 +668,27 @@ wechatpay_names_add(wechatpay_names_t *names, wechatpay_str_t name)
     names->count++;
 
     return NULL;
+}
+
+
+/* OpenSSL reads the first that fits, and would leave out the others. */
+
+static wechatpay_key_error_t
+wechatpay_merchant_check_pem(wechatpay_str_t pem)
+{
+    size_t  i, n, len;
+
+    len = sizeof(WECHATPAY_PEM_BEGIN) - 1;
+    n = 0;
+
+    for (i = 0; i + len <= pem.len; i++) {
+        if (memcmp(pem.data + i, WECHATPAY_PEM_BEGIN, len) == 0) {
+            n++;
+        }
+    }
+
+    return (n > 1) ? "holds more than one: put each into a file of its own"
+                   : NULL;
 }
 
 

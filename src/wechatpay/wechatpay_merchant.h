@@ -32,7 +32,10 @@ typedef enum {
 typedef const char *wechatpay_key_error_t;
 
 
-/* Makes a merchant without keys on the heap, or returns NULL. */
+/*
+ * Makes a merchant without keys on the heap, or returns NULL.  The caller owns
+ * it.
+ */
 
 wechatpay_merchant_t *wechatpay_merchant_create(void);
 
@@ -70,8 +73,9 @@ void wechatpay_merchant_set_v2_sign_type(wechatpay_merchant_t *merchant,
 /*
  * A public key of WeChat Pay (PEM, "PUBLIC KEY", RSA of 2048 to 4096 bits)
  * with its id ("PUB_KEY_ID_..."), and a platform certificate (PEM), whose
- * serial is read from it: upper-case hex, leading zeros kept.  Two of one id:
- * an error.  not_before and not_after get the certificate's dates.
+ * serial is read from it: upper-case hex, leading zeros kept.  Two of one id,
+ * or more than one block of PEM: an error.  not_before and not_after get the
+ * certificate's dates.
  */
 
 wechatpay_key_error_t wechatpay_merchant_add_public_key(
@@ -81,7 +85,10 @@ wechatpay_key_error_t wechatpay_merchant_add_certificate(
     time_t *not_before, time_t *not_after);
 
 
-/* The merchant's own certificate and private key, which sign what goes out. */
+/*
+ * The merchant's own certificate, which is the first where pem is a chain, and
+ * its private key, which signs what goes out.
+ */
 
 wechatpay_key_error_t wechatpay_merchant_set_certificate(
     wechatpay_merchant_t *merchant, wechatpay_str_t pem,
@@ -95,6 +102,8 @@ wechatpay_key_error_t wechatpay_merchant_set_key(
 wechatpay_key_error_t wechatpay_merchant_check_key(
     const wechatpay_merchant_t *merchant);
 
+
+/* The merchant's own bytes; len 0: it was not set. */
 
 wechatpay_str_t wechatpay_merchant_mch_id(const wechatpay_merchant_t *merchant);
 

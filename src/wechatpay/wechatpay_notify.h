@@ -15,7 +15,11 @@
 #include "wechatpay_refund.h"
 
 
-/* The parsers' contexts, one a worker, reused for each notify. */
+/*
+ * The parsers' contexts, one a worker, reused for each notify, whose refund
+ * needs them no more.  On the heap, and the caller's, who destroys them; NULL:
+ * out of memory, which may be destroyed too.
+ */
 
 typedef struct wechatpay_parser_s  wechatpay_parser_t;
 

@@ -56,7 +56,7 @@ typedef struct {
     wechatpay_str_t            out_trade_no;
     wechatpay_str_t            refund_id;
     wechatpay_str_t            out_refund_no;
-    wechatpay_str_t            success_time;    /* RFC 3339, zone +08:00 */
+    wechatpay_str_t            success_time;    /* RFC 3339 */
     wechatpay_str_t            user_received_account;
     wechatpay_str_t            funds_account;
     wechatpay_str_t            request_source;
@@ -66,7 +66,7 @@ typedef struct {
     /* JSON members without the braces around them, e.g. "a":"b","c":1 */
     wechatpay_str_t            extra;
 
-    /* of a v3 notify's envelope, or a v3 answer's refund */
+    /* of a v3 notify's envelope, or a v3 answer's refund; RFC 3339 */
     wechatpay_str_t            create_time;
     wechatpay_str_t            channel;         /* of answers */
     wechatpay_str_t            notify_id;       /* v3: of the envelope */

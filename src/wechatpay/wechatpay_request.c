@@ -440,7 +440,8 @@ wechatpay_request_abnormal(const wechatpay_merchant_t *merchant,
 {
     int                        rc;
     size_t                     i;
-    json_t                    *object;
+    json_t                    *object, *value;
+    const char                *key;
     wechatpay_check_t          check = { merchant, memory, request, failure };
     const wechatpay_member_t  *member;
 
@@ -505,8 +506,11 @@ wechatpay_request_abnormal(const wechatpay_merchant_t *merchant,
         rc = wechatpay_request_dump(&check, object);
     }
 
-    wechatpay_request_wipe(json_object_get(object, "bank_account"));
-    wechatpay_request_wipe(json_object_get(object, "real_name"));
+    /* all strings, for an account under a wrong name is one too */
+
+    json_object_foreach(object, key, value) {
+        wechatpay_request_wipe(value);
+    }
 
     json_decref(object);
 

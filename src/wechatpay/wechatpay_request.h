@@ -98,8 +98,10 @@ int wechatpay_request_query(const wechatpay_merchant_t *merchant,
  * refund_id: of the path, unescaped.  bank_account and real_name leave this
  * function only as encrypted (RSA-OAEP with SHA-1, as WeChat Pay's page on the
  * encryption of sensitive fields has it) to the key of
- * wechatpay_merchant_serial().  The parsed object is wiped; body is the
- * caller's.
+ * wechatpay_merchant_serial().  The strings of the parsed object are wiped;
+ * body is the caller's, who should wipe it.  What remains is in memory that
+ * Jansson's parser has freed: the characters that it gathered last of a string,
+ * for whose wiping the allocator of the whole process would have to be another.
  */
 
 int wechatpay_request_abnormal(const wechatpay_merchant_t *merchant,

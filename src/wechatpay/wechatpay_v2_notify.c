@@ -148,7 +148,7 @@ wechatpay_v2_notify_decrypt(wechatpay_parser_t *parser,
         error = wechatpay_v2_req_info_decrypt(merchant->v2_keys[i].cipher,
                                               blocks, plaintext, &text.len);
 
-        if (error != WECHATPAY_OK || text.len == 0 || text.data[0] != '<') {
+        if (error != WECHATPAY_OK || text.len == 0) {
             continue;
         }
 
@@ -158,7 +158,9 @@ wechatpay_v2_notify_decrypt(wechatpay_parser_t *parser,
             return error;
         }
 
-        if (first == WECHATPAY_ERROR_REQ_INFO_KEY) {
+        /* what does not begin as XML tells of no more than a wrong key */
+
+        if (first == WECHATPAY_ERROR_REQ_INFO_KEY && text.data[0] == '<') {
             first = error;
         }
     }

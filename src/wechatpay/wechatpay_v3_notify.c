@@ -16,17 +16,52 @@
 #include "wechatpay_v3_signature.h"
 
 
+typedef struct {
+    wechatpay_str_t            event_type;
+    wechatpay_str_t            original_type;
+    wechatpay_error_e          error;       /* of one that is right */
+    wechatpay_error_e          mismatch;    /* original_type is another */
+    wechatpay_refund_status_e  status;
+} wechatpay_v3_event_t;
+
+
 static wechatpay_error_e wechatpay_v3_notify_envelope(
     wechatpay_merchant_t *merchant, const json_t *envelope,
     wechatpay_memory_t *memory, wechatpay_refund_t *refund);
-static wechatpay_error_e wechatpay_v3_notify_event(wechatpay_str_t event_type,
-    wechatpay_str_t original_type, wechatpay_refund_status_e *status);
+static const wechatpay_v3_event_t *wechatpay_v3_notify_event(
+    wechatpay_str_t event_type);
 static wechatpay_error_e wechatpay_v3_notify_decrypt(
     wechatpay_merchant_t *merchant, const json_t *resource,
     wechatpay_memory_t *memory, wechatpay_str_t *text);
 static wechatpay_error_e wechatpay_v3_notify_refund(
     const wechatpay_merchant_t *merchant, json_t *object,
     wechatpay_memory_t *memory, wechatpay_v3_values_t *values);
+
+
+static const wechatpay_v3_event_t  wechatpay_v3_events[] = {
+
+    { wechatpay_string("REFUND.SUCCESS"), wechatpay_string("refund"),
+      WECHATPAY_OK,
+      WECHATPAY_ERROR_ORIGINAL_TYPE,
+      WECHATPAY_REFUND_SUCCESS },
+
+    { wechatpay_string("REFUND.ABNORMAL"), wechatpay_string("refund"),
+      WECHATPAY_OK,
+      WECHATPAY_ERROR_ORIGINAL_TYPE,
+      WECHATPAY_REFUND_ABNORMAL },
+
+    { wechatpay_string("REFUND.CLOSED"), wechatpay_string("refund"),
+      WECHATPAY_OK,
+      WECHATPAY_ERROR_ORIGINAL_TYPE,
+      WECHATPAY_REFUND_CLOSED },
+
+    /* a test of the notify URL; it has no refund, and so no status */
+
+    { wechatpay_string("SECURITY_ECHO.SUCCESS"), wechatpay_string("security"),
+      WECHATPAY_ERROR_SECURITY_ECHO,
+      WECHATPAY_ERROR_EVENT_TYPE_UNSUPPORTED,
+      WECHATPAY_REFUND_SUCCESS }
+};
 
 
 wechatpay_error_e
@@ -70,11 +105,11 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
     const json_t *envelope, wechatpay_memory_t *memory,
     wechatpay_refund_t *refund)
 {
-    json_t                     *resource, *object;
-    wechatpay_str_t             event_type, original_type, id, time, text;
-    wechatpay_error_e           error;
-    wechatpay_v3_values_t       values;
-    wechatpay_refund_status_e   status;
+    json_t                      *resource, *object;
+    wechatpay_str_t              event_type, original_type, id, time, text;
+    wechatpay_error_e            error;
+    wechatpay_v3_values_t        values;
+    const wechatpay_v3_event_t  *event;
 
     /* what it is comes first: another event has other fields */
 
@@ -82,6 +117,15 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
 
     if (event_type.len == 0) {
         return WECHATPAY_ERROR_EVENT_TYPE_MISSING;
+    }
+
+    event = wechatpay_v3_notify_event(event_type);
+
+    if (event == NULL) {
+
+        /* a kind of refund's that is not known here too: it must not be lost */
+
+        return WECHATPAY_ERROR_EVENT_TYPE_UNSUPPORTED;
     }
 
     resource = json_object_get(envelope, "resource");
@@ -96,9 +140,12 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
         return WECHATPAY_ERROR_ORIGINAL_TYPE_MISSING;
     }
 
-    error = wechatpay_v3_notify_event(event_type, original_type, &status);
-    if (error != WECHATPAY_OK) {
-        return error;
+    if (!wechatpay_str_equal(original_type, event->original_type)) {
+        return event->mismatch;
+    }
+
+    if (event->error != WECHATPAY_OK) {
+        return event->error;
     }
 
     id = wechatpay_json_get(envelope, "id");
@@ -109,7 +156,7 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
 
     time = wechatpay_json_get(envelope, "create_time");
 
-    if (!wechatpay_field_valid(WECHATPAY_FIELD_NUMBER, time)) {
+    if (!wechatpay_field_valid(WECHATPAY_FIELD_V3_TIME, time)) {
         return WECHATPAY_ERROR_CREATE_TIME;
     }
 
@@ -135,7 +182,7 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
         return error;
     }
 
-    if (values.refund.status != status) {
+    if (values.refund.status != event->status) {
         return WECHATPAY_ERROR_STATUS_MISMATCH;
     }
 
@@ -153,49 +200,23 @@ wechatpay_v3_notify_envelope(wechatpay_merchant_t *merchant,
 }
 
 
-static wechatpay_error_e
-wechatpay_v3_notify_event(wechatpay_str_t event_type,
-    wechatpay_str_t original_type, wechatpay_refund_status_e *status)
+static const wechatpay_v3_event_t *
+wechatpay_v3_notify_event(wechatpay_str_t event_type)
 {
     size_t  i;
 
-    static const wechatpay_str_t  refund = wechatpay_string("refund");
-    static const wechatpay_str_t  security = wechatpay_string("security");
-    static const wechatpay_str_t  echo =
-                                     wechatpay_string("SECURITY_ECHO.SUCCESS");
-    static const struct {
-        wechatpay_str_t            name;
-        wechatpay_refund_status_e  status;
-    } events[] = {
-        { wechatpay_string("REFUND.SUCCESS"), WECHATPAY_REFUND_SUCCESS },
-        { wechatpay_string("REFUND.ABNORMAL"), WECHATPAY_REFUND_ABNORMAL },
-        { wechatpay_string("REFUND.CLOSED"), WECHATPAY_REFUND_CLOSED }
-    };
-
-    for (i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
-
-        if (!wechatpay_str_equal(event_type, events[i].name)) {
-            continue;
-        }
-
-        if (!wechatpay_str_equal(original_type, refund)) {
-            return WECHATPAY_ERROR_ORIGINAL_TYPE;
-        }
-
-        *status = events[i].status;
-
-        return WECHATPAY_OK;
-    }
-
-    if (wechatpay_str_equal(event_type, echo)
-        && wechatpay_str_equal(original_type, security))
+    for (i = 0;
+         i < sizeof(wechatpay_v3_events) / sizeof(wechatpay_v3_events[0]);
+         i++)
     {
-        return WECHATPAY_ERROR_SECURITY_ECHO;
+        if (wechatpay_str_equal(event_type,
+                                wechatpay_v3_events[i].event_type))
+        {
+            return &wechatpay_v3_events[i];
+        }
     }
 
-    /* a kind of refund's that is not known here too: it must not be lost */
-
-    return WECHATPAY_ERROR_EVENT_TYPE_UNSUPPORTED;
+    return NULL;
 }
 
 

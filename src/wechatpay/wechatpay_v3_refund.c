@@ -77,7 +77,7 @@ static const wechatpay_field_t  wechatpay_v3_fields[] = {
       WECHATPAY_ERROR_OUT_REFUND_NO_MISSING,
       WECHATPAY_ERROR_OUT_REFUND_NO_INVALID },
 
-    { wechatpay_string("success_time"), WECHATPAY_FIELD_NUMBER,
+    { wechatpay_string("success_time"), WECHATPAY_FIELD_V3_TIME,
       wechatpay_v3_value(refund.success_time), WECHATPAY_OK, WECHATPAY_OK },
 
     { wechatpay_string("user_received_account"), WECHATPAY_FIELD_TEXT,
@@ -152,7 +152,7 @@ static const wechatpay_field_t  wechatpay_v3_answer_fields[] = {
     { wechatpay_string("channel"), WECHATPAY_FIELD_TEXT,
       wechatpay_v3_value(refund.channel), WECHATPAY_OK, WECHATPAY_OK },
 
-    { wechatpay_string("create_time"), WECHATPAY_FIELD_NUMBER,
+    { wechatpay_string("create_time"), WECHATPAY_FIELD_V3_TIME,
       wechatpay_v3_value(refund.create_time), WECHATPAY_OK, WECHATPAY_OK }
 };
 

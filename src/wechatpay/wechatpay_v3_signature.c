@@ -41,32 +41,35 @@ static int wechatpay_v3_signature_digest(EVP_MD_CTX *sha256,
     unsigned char digest[SHA256_DIGEST_LENGTH]);
 
 
-/* The order is that of wechatpay_header_e. */
-
 static const wechatpay_v3_header_t  wechatpay_v3_headers[] = {
 
-    { wechatpay_string("wechatpay-timestamp"), 12,
+    [WECHATPAY_HEADER_TIMESTAMP] = {
+      wechatpay_string("wechatpay-timestamp"), 12,
       WECHATPAY_ERROR_TIMESTAMP_MISSING,
       WECHATPAY_ERROR_TIMESTAMP_REPEATED,
       WECHATPAY_ERROR_TIMESTAMP_INVALID },
 
-    { wechatpay_string("wechatpay-nonce"), 128,
+    [WECHATPAY_HEADER_NONCE] = {
+      wechatpay_string("wechatpay-nonce"), 128,
       WECHATPAY_ERROR_NONCE_MISSING,
       WECHATPAY_ERROR_NONCE_REPEATED,
       WECHATPAY_ERROR_NONCE_INVALID },
 
-    { wechatpay_string("wechatpay-signature"),
+    [WECHATPAY_HEADER_SIGNATURE] = {
+      wechatpay_string("wechatpay-signature"),
       sizeof(WECHATPAY_SIGNATURE_PROBE) - 1 + WECHATPAY_SIGNATURE_MAX_LEN,
       WECHATPAY_ERROR_SIGNATURE_MISSING,
       WECHATPAY_ERROR_SIGNATURE_REPEATED,
       WECHATPAY_ERROR_SIGNATURE_INVALID },
 
-    { wechatpay_string("wechatpay-serial"), 128,
+    [WECHATPAY_HEADER_SERIAL] = {
+      wechatpay_string("wechatpay-serial"), 128,
       WECHATPAY_ERROR_SERIAL_MISSING,
       WECHATPAY_ERROR_SERIAL_REPEATED,
       WECHATPAY_ERROR_SERIAL_INVALID },
 
-    { wechatpay_string("wechatpay-signature-type"), 64,
+    [WECHATPAY_HEADER_SIGNATURE_TYPE] = {
+      wechatpay_string("wechatpay-signature-type"), 64,
       WECHATPAY_OK,
       WECHATPAY_ERROR_SIGNATURE_TYPE_REPEATED,
       WECHATPAY_ERROR_SIGNATURE_TYPE_INVALID }

@@ -42,6 +42,9 @@ struct wechatpay_xml_parser_s {
 };
 
 
+static int wechatpay_xml_has_attribute(wechatpay_str_t text);
+static const unsigned char *wechatpay_xml_behind(const unsigned char *p,
+    const unsigned char *end, unsigned char c);
 static xmlParserCtxtPtr wechatpay_xml_context(wechatpay_xml_parser_t *parser);
 static void wechatpay_xml_fail(wechatpay_xml_parser_t *parser,
     wechatpay_error_e error);
@@ -62,7 +65,7 @@ static void wechatpay_xml_end(void *data, const xmlChar *name,
 static void wechatpay_xml_text(void *data, const xmlChar *text, int len);
 static void wechatpay_xml_instruction(void *data, const xmlChar *target,
     const xmlChar *text);
-static void wechatpay_xml_silence(void *data, wechatpay_xml_error_t error);
+static void wechatpay_xml_broken(void *data, wechatpay_xml_error_t error);
 
 
 /*
@@ -79,7 +82,7 @@ static const xmlSAXHandler  wechatpay_xml_handler = {
     .initialized = XML_SAX2_MAGIC,
     .startElementNs = wechatpay_xml_start,
     .endElementNs = wechatpay_xml_end,
-    .serror = wechatpay_xml_silence
+    .serror = wechatpay_xml_broken
 };
 
 
@@ -143,6 +146,10 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
 
     if (text.len == 0) {
         return WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
+    }
+
+    if (wechatpay_xml_has_attribute(text)) {
+        return WECHATPAY_ERROR_XML_ATTRIBUTE;
     }
 
     ctxt = wechatpay_xml_context(parser);
@@ -230,6 +237,82 @@ wechatpay_xml_get(const wechatpay_xml_t *xml, const char *name)
     none.len = 0;
 
     return none;
+}
+
+
+/*
+ * libxml2 compares each attribute of a tag with all the others before it calls
+ * a handler: seconds for 1 MB of them.  So a tag with a "=" in it is refused
+ * before; a ">" between quotes does not hide one, for the "=" comes first.
+ * What begins as a comment or CDATA within an instruction or a DOCTYPE does not
+ * hide one either, though it is none: libxml2 is stopped there.
+ */
+
+static int
+wechatpay_xml_has_attribute(wechatpay_str_t text)
+{
+    const unsigned char  *p, *end;
+
+    p = text.data;
+    end = p + text.len;
+
+#define wechatpay_xml_starts(s)                                               \
+    ((size_t) (end - p) >= sizeof(s) - 1 && memcmp(p, s, sizeof(s) - 1) == 0)
+
+    while (p < end) {
+
+        p = memchr(p, '<', (size_t) (end - p));
+        if (p == NULL) {
+            return 0;
+        }
+
+        if (wechatpay_xml_starts("<![CDATA[")) {
+            p = wechatpay_xml_behind(p + sizeof("<![CDATA[") - 1, end, ']');
+            continue;
+        }
+
+        if (wechatpay_xml_starts("<!--")) {
+            p = wechatpay_xml_behind(p + sizeof("<!--") - 1, end, '-');
+            continue;
+        }
+
+        if (wechatpay_xml_starts("<!") || wechatpay_xml_starts("<?")) {
+            p += 2;
+            continue;
+        }
+
+        for (p++; p < end && *p != '<' && *p != '>'; p++) {
+            if (*p == '=') {
+                return 1;
+            }
+        }
+    }
+
+#undef wechatpay_xml_starts
+
+    return 0;
+}
+
+
+/* Returns where the text behind the first ">" after two of c begins, or end. */
+
+static const unsigned char *
+wechatpay_xml_behind(const unsigned char *p, const unsigned char *end,
+    unsigned char c)
+{
+    for (p += 2; p < end; p++) {
+
+        p = memchr(p, '>', (size_t) (end - p));
+        if (p == NULL) {
+            return end;
+        }
+
+        if (p[-1] == c && p[-2] == c) {
+            return p + 1;
+        }
+    }
+
+    return end;
 }
 
 
@@ -502,11 +585,27 @@ wechatpay_xml_instruction(void *data, const xmlChar *target,
 }
 
 
-static void
-wechatpay_xml_silence(void *data, wechatpay_xml_error_t error)
-{
-    /* without a handler libxml2 would print to the standard error stream */
+/* Without a handler libxml2 would print to the standard error stream. */
 
-    (void) data;
-    (void) error;
+static void
+wechatpay_xml_broken(void *data, wechatpay_xml_error_t error)
+{
+    wechatpay_xml_parser_t  *parser = data;
+
+    if (error->level != XML_ERR_FATAL || error->code == XML_ERR_NO_MEMORY) {
+        return;
+    }
+
+    if (parser->error == WECHATPAY_OK) {
+        parser->error = WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
+    }
+
+    /*
+     * Else libxml2 goes on to all the errors that there are, and words each.
+     * This is all that xmlStopParser() does since 2.13; before, it frees the
+     * text too, which whoever found the error may still be reading.
+     */
+
+    parser->ctxt->instate = XML_PARSER_EOF;
+    parser->ctxt->disableSAX = 2;
 }

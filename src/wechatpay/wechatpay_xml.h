@@ -42,7 +42,11 @@ typedef struct {
 typedef struct wechatpay_xml_parser_s  wechatpay_xml_parser_t;
 
 
-/* Makes a parser's context, which is reused for each document; or NULL. */
+/*
+ * Makes a parser's context on the heap, which is reused for each document, or
+ * returns NULL.  The caller owns it, and destroys it, or NULL; what it has
+ * parsed lives on.
+ */
 
 wechatpay_xml_parser_t *wechatpay_xml_parser_create(void);
 void wechatpay_xml_parser_destroy(wechatpay_xml_parser_t *parser);

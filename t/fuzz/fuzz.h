@@ -40,6 +40,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FUZZ_SERIAL  "PUB_KEY_ID_0119000001092024070100000000000001"
 
 
+/*
+ * A key for this test only, whose private half nobody has kept: the same in
+ * each run, so that an input that fails fails again.
+ */
+
+#define FUZZ_PUBLIC_KEY                                                       \
+    "-----BEGIN PUBLIC KEY-----\n"                                            \
+    "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAu9ek8pK9FugvApCy1jvC\n"      \
+    "7pyoemFe9M/jk+UF6LOUxFmKNTygOigFu91DiqM2VDeGyS2ID8rbOqzsOQDH2Lip\n"      \
+    "eXTv639aVpc5D4KZdQ4anT3G6I2XbYYz0JgKRPnu8jDv8xHaI9m1Z70jqNYPjAWw\n"      \
+    "6h3ZAWs3E5ekj9IrlwBgOpAlMjfoI1wnddab6Ia1fOvDL1X+jgG0PD88QMfjzTE9\n"      \
+    "+qL1VrjRjytp/M6qT21zzr1TBU7fVLV7tFCINXUIJD5S8E+bEIc40AgkmluvAN5g\n"      \
+    "2kRODxw9Mddk/hTfb4Z3sGkL95dETga4dkkJLOG8ezdDdCB1c3pAkAFnb+PT+229\n"      \
+    "SQIDAQAB\n"                                                              \
+    "-----END PUBLIC KEY-----\n"
+
+
 /* Pieces of malloc(), so that the sanitizers see the bounds of each. */
 
 typedef struct {

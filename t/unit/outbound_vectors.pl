@@ -535,7 +535,7 @@ sub event {
     $data =~ s/"channel":"\w+",//;
     $data =~ s/"create_time":"[^"]+",//;
     my ($status) = $data =~ /"status":"(\w+)"/;
-    my $type = $status eq 'SUCCESS' ? 'succeeded' : 'closed';
+    my $type = $status eq 'SUCCESS' ? 'succeeded' : lc $status;
     return qq({"type":"refund.$type","timestamp":"$time",)
            . qq("id":"wechatpay:1900009191:$id:$status",)
            . qq("provider":"wechatpay","api_version":"v$version",)
@@ -961,7 +961,7 @@ for my $case (['PROCESSING', 'PROCESSING'], ['CHANGE', 'ABNORMAL'],
     v2("a query, $case->[0]", v2_list(undef, $data),
        { %v2_query, refund_count => 1, v2_refund(0),
          refund_status_0 => $case->[0] }, %by_trade,
-       event => $case->[1] eq 'CLOSED'
+       event => $case->[1] ne 'PROCESSING'
                 ? event($data, 2, '5000', '2016-07-25T15:26:26+08:00') : '');
 }
 

@@ -143,6 +143,48 @@ test_merchant_secrets(void **state)
 }
 
 
+/* Of several the others would be missed when WeChat Pay comes to use them. */
+
+static void
+test_merchant_several(wechatpay_merchant_t *merchant)
+{
+    size_t                 i;
+    time_t                 from, to;
+    wechatpay_str_t        id;
+    wechatpay_key_error_t  error;
+
+    static const char  message[] = "holds more than one: put each into a file"
+                                   " of its own";
+    static const char  *keys[] = {
+        VECTORS_PUBLIC_KEY VECTORS_PUBLIC_KEY,
+        VECTORS_PUBLIC_KEY "\n" VECTORS_CERTIFICATE,
+        VECTORS_CERTIFICATE VECTORS_PUBLIC_KEY
+    };
+    static const char  *certificates[] = {
+        VECTORS_CERTIFICATE VECTORS_CERTIFICATE,
+        VECTORS_CERTIFICATE "\n" VECTORS_PUBLIC_KEY,
+        VECTORS_CERTIFICATE_KEY VECTORS_CERTIFICATE
+    };
+
+    id = test_str("PUB_KEY_ID_1");
+
+    for (i = 0; i < 3; i++) {
+        error = wechatpay_merchant_add_public_key(merchant, id,
+                                                  test_str(keys[i]));
+        assert_non_null(error);
+        assert_string_equal(error, message);
+
+        error = wechatpay_merchant_add_certificate(merchant,
+                                                   test_str(certificates[i]),
+                                                   &from, &to);
+        assert_non_null(error);
+        assert_string_equal(error, message);
+    }
+
+    assert_int_equal(merchant->nverifiers, 0);
+}
+
+
 static void
 test_merchant_verifiers(void **state)
 {
@@ -168,6 +210,7 @@ test_merchant_verifiers(void **state)
                                              test_str(VECTORS_OTHER_KEY)));
     assert_non_null(wechatpay_merchant_add_public_key(merchant, id,
                                              test_str(VECTORS_SMALL_KEY)));
+    test_merchant_several(merchant);
     assert_null(wechatpay_merchant_add_public_key(merchant, id, pem));
     assert_non_null(wechatpay_merchant_add_public_key(merchant, id, pem));
 
@@ -200,7 +243,7 @@ test_merchant_own(void **state)
     assert_non_null(wechatpay_merchant_set_certificate(merchant,
                                 test_str(VECTORS_PUBLIC_KEY), &from, &to));
     assert_null(wechatpay_merchant_set_certificate(merchant,
-                                test_str(VECTORS_CERTIFICATE), &from, &to));
+            test_str(VECTORS_CERTIFICATE VECTORS_CERTIFICATE), &from, &to));
     assert_non_null(wechatpay_merchant_set_certificate(merchant,
                                 test_str(VECTORS_CERTIFICATE), &from, &to));
     assert_null(wechatpay_merchant_check_key(merchant));

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,14 @@
 #include "wechatpay_merchant_internal.h"
 
 
+#define TEST_ACCOUNT  "6222020200012345678"
+
+
 static void test_request_decrypts(wechatpay_str_t json, const char *name,
     const char *text);
+
+
+static unsigned  test_request_left;
 
 
 static void
@@ -313,6 +320,76 @@ test_request_secrets(void **state)
 
 
 static void
+test_request_free(void *p)
+{
+    if (p != NULL && memmem(p, malloc_usable_size(p), TEST_ACCOUNT,
+                            sizeof(TEST_ACCOUNT) - 1)
+                     != NULL)
+    {
+        test_request_left++;
+    }
+
+    free(p);
+}
+
+
+/*
+ * No object that is freed still holds the account, be it under a wrong name.
+ * The strings behind it are for the parser's own buffer, which keeps what no
+ * later string writes over.
+ */
+
+static void
+test_request_wiped(void **state)
+{
+    int                     rc;
+    size_t                  i;
+    test_memory_t           memory;
+    json_free_t             old_free;
+    json_malloc_t           old_malloc;
+    wechatpay_failure_t     failure;
+    wechatpay_request_t     request;
+    wechatpay_merchant_t   *merchant;
+
+    static const char  *bodies[] = {
+        "{\"bank_account\":\"" TEST_ACCOUNT "\",\"real_name\":\"x\","
+        "\"type\":\"USER_BANK_CARD\",\"bank_type\":\"ICBC_DEBIT\","
+        "\"out_refund_no\":\"1217752501201407033233368018\"}",
+
+        "{\"bank_acount\":\"" TEST_ACCOUNT "\",\"real_name\":\"x\","
+        "\"type\":\"USER_BANK_CARD\",\"bank_type\":\"ICBC_DEBIT\","
+        "\"out_refund_no\":\"1217752501201407033233368018\"}"
+    };
+
+    (void) state;
+
+    merchant = test_outbound_merchant("shop");
+
+    json_get_alloc_funcs(&old_malloc, &old_free);
+
+    for (i = 0; i < test_count(bodies); i++) {
+        test_memory_init(&memory, -1);
+        test_request_left = 0;
+
+        json_set_alloc_funcs(malloc, test_request_free);
+
+        rc = wechatpay_request_abnormal(merchant, WECHATPAY_V3, test_str("5"),
+                                        test_str(bodies[i]), &memory.memory,
+                                        &request, &failure);
+
+        json_set_alloc_funcs(old_malloc, old_free);
+
+        assert_int_equal(rc, i == 0 ? 0 : -1);
+        assert_int_equal(test_request_left, 0);
+
+        test_memory_free(&memory);
+    }
+
+    wechatpay_merchant_destroy(merchant);
+}
+
+
+static void
 test_request_decrypts(wechatpay_str_t json, const char *name, const char *text)
 {
     BIO              *bio;
@@ -362,7 +439,8 @@ main(void)
         cmocka_unit_test(test_request_no_memory),
         cmocka_unit_test(test_request_too_large),
         cmocka_unit_test(test_request_digest),
-        cmocka_unit_test(test_request_secrets)
+        cmocka_unit_test(test_request_secrets),
+        cmocka_unit_test(test_request_wiped)
     };
 
     return cmocka_run_group_tests_name("request", tests, NULL, NULL);

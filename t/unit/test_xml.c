@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <libxml/parser.h>
@@ -14,6 +15,38 @@
 
 #include "test_notify.h"
 #include "wechatpay_xml.h"
+
+
+/*
+ * The CPU time, in microseconds, that 1 MB may take: about 20 times what the
+ * slowest of the texts below does.  What takes the square of a text's length
+ * takes seconds.  Without a limit on the number of fields it is 5 times that.
+ */
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_XML_SLOW  10
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_XML_SLOW  10
+#endif
+#endif
+
+#ifndef TEST_XML_SLOW
+#define TEST_XML_SLOW  1
+#endif
+
+#define TEST_XML_TIME  (200000 * TEST_XML_SLOW)
+
+
+/* head, and as many times part (a number, and behind) as there is room for. */
+
+typedef struct {
+    const char         *head;
+    const char         *part;
+    const char         *behind;         /* NULL: no number either */
+    const char         *tail;
+    wechatpay_error_e   error;
+} test_xml_hostile_t;
 
 
 static unsigned  test_xml_opened;
@@ -228,13 +261,183 @@ test_xml_names(void **state)
 }
 
 
+static wechatpay_str_t
+test_xml_text(const test_xml_hostile_t *hostile, char *buf)
+{
+    int              n;
+    char             part[64];
+    size_t           len, room;
+    unsigned         i;
+    wechatpay_str_t  text;
+
+    len = strlen(hostile->head);
+    room = WECHATPAY_XML_MAX_SIZE - strlen(hostile->tail);
+
+    memcpy(buf, hostile->head, len);
+
+    for (i = 0; /* void */ ; i++) {
+
+        n = hostile->behind
+            ? snprintf(part, sizeof(part), "%s%u%s", hostile->part, i,
+                       hostile->behind)
+            : snprintf(part, sizeof(part), "%s", hostile->part);
+
+        if (len + (size_t) n > room) {
+            break;
+        }
+
+        memcpy(buf + len, part, (size_t) n);
+        len += (size_t) n;
+    }
+
+    memcpy(buf + len, hostile->tail, strlen(hostile->tail));
+
+    text.data = (unsigned char *) buf;
+    text.len = len + strlen(hostile->tail);
+
+    return text;
+}
+
+
+/* Anybody may send 1 MB of anything, while the worker has others to serve. */
+
+static void
+test_xml_hostile(void **state)
+{
+    char                        *buf;
+    long                         us;
+    size_t                       i, max;
+    wechatpay_xml_t              xml;
+    test_memory_t                memory;
+    wechatpay_str_t              text;
+    struct timespec              from, to;
+    wechatpay_error_e            error;
+    wechatpay_xml_field_t        fields[64];
+    wechatpay_xml_parser_t      *parser;
+    const test_xml_hostile_t    *hostile;
+
+    static const test_xml_hostile_t  texts[] = {
+        { "<r><a>", "x", NULL, "</a></r>", WECHATPAY_OK },
+
+        { "<r", " a", "=\"\"", "/>", WECHATPAY_ERROR_XML_ATTRIBUTE },
+        { "<r", " xmlns:a", "=\"u\"", "/>", WECHATPAY_ERROR_XML_ATTRIBUTE },
+        { "<r><a", " a=''", NULL, "/></r>", WECHATPAY_ERROR_XML_ATTRIBUTE },
+        { "<r", " a", "", "/>", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r", " ", NULL, "/>", WECHATPAY_OK },
+        { "<?xml version='1.0'", " a", "=''", "?><r/>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<?xml version='1.", "1", NULL, "'?><r/>", WECHATPAY_OK },
+        { "<?xml version='1.0'", " ", NULL, "?><r/>", WECHATPAY_OK },
+        { "<?xml version='1.0' encoding='a", "a", NULL, "'?><r/>",
+          WECHATPAY_OK },
+
+        { "<?a ", "x", NULL, "?><r/>", WECHATPAY_ERROR_XML_INSTRUCTION },
+        { "<?a", "a", NULL, "?><r/>", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r>", "<?a b?>", NULL, "</r>", WECHATPAY_ERROR_XML_INSTRUCTION },
+        { "<r>", "<?", NULL, "", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<!DOCTYPE a [", "<!ENTITY a", " 'b'>", "]><r/>",
+          WECHATPAY_ERROR_XML_DOCTYPE },
+        { "<!DOCTYPE a [", "<!ATTLIST r a", " CDATA 'b'>", "]><r/>",
+          WECHATPAY_ERROR_XML_DOCTYPE },
+        { "<!DOCTYPE a SYSTEM '", "x", NULL, "'><r/>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+
+        { "<r><a>", "&amp;", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a>", "&#65;", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a>&#", "0", NULL, "65;</a></r>", WECHATPAY_OK },
+        { "<r><a>&#", "1", NULL, ";</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "&x;", NULL, "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "&x", ";", "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "&", NULL, "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "\001", NULL, "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "]]>", NULL, "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a>", "]", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a>", "\r", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a>", "\344\270\255&lt;a\r", NULL, "</a></r>", WECHATPAY_OK },
+
+        { "<r><a>", "<![CDATA[]]>", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a>", "<![CDATA[x]]>", NULL, "</a></r>", WECHATPAY_OK },
+        { "<r><a><![CDATA[", "]", NULL, "]]></a></r>", WECHATPAY_OK },
+        { "<r><a><![CDATA[", "<![CDATA[", NULL, "]]></a></r>", WECHATPAY_OK },
+        { "<r><a>", "<![CDATA[", NULL, "</a></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r>", "<!---->", NULL, "</r>", WECHATPAY_OK },
+        { "<r><!--", "- ", NULL, "--></r>", WECHATPAY_OK },
+        { "<r><!--", "--", NULL, "--></r>",
+          WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r>", "<!--", NULL, "", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r/>", "<!--x-->", NULL, "", WECHATPAY_OK },
+
+        { "", "<a>", NULL, "", WECHATPAY_ERROR_XML_NESTED },
+        { "<r>", "</a>", NULL, "", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r>", "<", NULL, "", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r>", "<a/>", NULL, "</r>", WECHATPAY_ERROR_XML_REPEATED },
+        { "<r>", "<a", "/>", "</r>", WECHATPAY_ERROR_XML_TOO_MANY },
+        { "<r><", "a", NULL, "/></r>", WECHATPAY_ERROR_XML_NOT_WELL_FORMED },
+        { "<r><a", ":a", NULL, "/></r>", WECHATPAY_ERROR_XML_NOT_WELL_FORMED }
+    };
+
+    (void) state;
+
+    parser = wechatpay_xml_parser_create();
+    assert_non_null(parser);
+
+    buf = malloc(WECHATPAY_XML_MAX_SIZE);
+    assert_non_null(buf);
+
+    for (i = 0; i < test_count(texts) * 2; i++) {
+        hostile = &texts[i / 2];
+        max = (i % 2) ? 0 : test_count(fields);
+
+        text = test_xml_text(hostile, buf);
+
+        xml.fields = fields;
+        xml.max = max;
+
+        test_memory_init(&memory, -1);
+
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+        error = wechatpay_xml_parse(parser, text, &memory.memory, &xml);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+
+        test_memory_free(&memory);
+
+        us = (to.tv_sec - from.tv_sec) * 1000000
+             + (to.tv_nsec - from.tv_nsec) / 1000;
+
+        if (us > (max ? TEST_XML_TIME : 5 * TEST_XML_TIME)) {
+            fail_msg("%s%s%s...: %ld us", hostile->head, hostile->part,
+                     hostile->behind ? hostile->behind : "", us);
+        }
+
+        if (error != hostile->error
+            && (max || hostile->error != WECHATPAY_ERROR_XML_TOO_MANY))
+        {
+            fail_msg("%s%s%s...: \"%s\"", hostile->head, hostile->part,
+                     hostile->behind ? hostile->behind : "",
+                     wechatpay_error_phrase(error));
+        }
+    }
+
+    free(buf);
+    wechatpay_xml_parser_destroy(parser);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_xml_fields),
         cmocka_unit_test(test_xml_quiet),
-        cmocka_unit_test(test_xml_names)
+        cmocka_unit_test(test_xml_names),
+        cmocka_unit_test(test_xml_hostile)
     };
 
     return cmocka_run_group_tests_name("xml", tests, NULL, NULL);

@@ -202,6 +202,17 @@ v2('another declared encoding is UTF-8 all the same', 'OK',
 v2('comments are skipped', 'OK',
    edit => sub { s/SUCCESS/SUC<!-- -->/; s/\Q<!-- -->]]>\E/]]><!-- a -->CESS/ },
    outer => sub { s/<xml>/<!-- b --><xml><!-- c -->/ });
+v2('white space before the root within', 'OK',
+   edit => sub { $_ = "\r\n \t$_" });
+v2('white space before the root within, and a wrong key', 'OK',
+   merchant => 'rotated', fields => { %own }, result => \&own,
+   edit => sub { $_ = "\n$_" });
+v2('= in text, CDATA, comments, before and behind tags', 'OK',
+   edit => sub {
+       s/<!\[CDATA\[支付用户零钱\]\]>/=a='b'<![CDATA[<a b="c">]]]]><!--<a b="c">-->=/
+   },
+   outer => sub { s/<xml>/<!--><xml a="b">--><xml><!--<![CDATA[--><!--]]>--><z><![CDATA[<!--]]><\/z>/ },
+   result => sub { s/支付用户零钱/=a='b'<a b=\\"c\\">]]=/ });
 v2('CDATA in pieces', 'OK',
    edit => sub { s/3960/39]]><![CDATA[6]]>0<![CDATA[/ });
 v2('character references and the five entities', 'OK',
@@ -407,6 +418,28 @@ v2('an attribute', 'XML_ATTRIBUTE', outer => sub { s/<xml>/<xml a="b">/ });
 v2('an attribute of a field', 'XML_ATTRIBUTE',
    outer => sub { s/<mch_id>/<mch_id a="b">/ });
 v2('a namespace', 'XML_ATTRIBUTE', outer => sub { s/<xml>/<xml xmlns="a">/ });
+v2('an attribute with a >', 'XML_ATTRIBUTE',
+   outer => sub { s/<mch_id>/<mch_id a=">">/ });
+v2('an attribute in another line', 'XML_ATTRIBUTE',
+   outer => sub { s/<mch_id>/<mch_id\n\ta\n=\n'b'>/ });
+v2('an attribute within', 'XML_ATTRIBUTE',
+   edit => sub { s/<refund_id>/<refund_id a="b">/ });
+v2('an attribute without quotes', 'XML_ATTRIBUTE',
+   outer => sub { s/<xml>/<xml a=b>/ });
+v2('an attribute behind a comment with CDATA', 'XML_ATTRIBUTE',
+   outer => sub { s/<xml>/<xml><!--<![CDATA[--><a b="c"\/>/ });
+v2('an attribute behind CDATA with a comment', 'XML_ATTRIBUTE',
+   outer => sub { s/<xml>/<xml><a><![CDATA[<!--]]><\/a><a b="c"\/>/ });
+v2('an attribute behind a comment in an instruction', 'XML_INSTRUCTION',
+   outer => sub { s/<xml>/<xml><?a <!--?><a b="c"\/>/ });
+v2('an attribute behind CDATA in a declaration', 'XML_NOT_WELL_FORMED',
+   outer => sub { $_ = '<?xml version="1.0"<![CDATA[?><xml a="b"/>' });
+v2('an attribute behind a comment in a DOCTYPE', 'XML_DOCTYPE',
+   outer => sub { $_ = '<!DOCTYPE xml [<?a <!--?>]><xml a="b"/>' });
+v2('an attribute without a value', 'XML_NOT_WELL_FORMED',
+   outer => sub { s/<xml>/<xml a>/ });
+v2('the first error is what counts', 'XML_NOT_WELL_FORMED',
+   outer => sub { s/<xml>/<xml><a>&x;<\/a>text/ });
 v2('XInclude', 'XML_ATTRIBUTE', outer => sub {
    s/<xml>/<xml><xi:include xmlns:xi="http:\/\/www.w3.org\/2001\/XInclude" href="a"\/>/ });
 v2('a prefix', 'XML_ATTRIBUTE', outer => sub { s/mch_id>/a:mch_id>/g });
@@ -489,6 +522,9 @@ for my $padding ("\x00", "\x11", "\xff", "\x01\x02", "\x03\x02\x03",
 
 v2('padding only', 'REQ_INFO_KEY', inner => '');
 v2('text within that is no XML', 'REQ_INFO_KEY', inner => 'hello');
+v2('white space within', 'REQ_INFO_KEY', inner => " \n");
+v2('white space within, and a root that lacks a field', 'REQ_INFO_KEY',
+   edit => sub { s/<refund_id>.*\n//; $_ = " $_" });
 v2('another root within', 'REQ_INFO_ROOT',
    edit => sub { s/(<\/?)root>/$1xml>/g });
 
@@ -715,6 +751,58 @@ v3('readable members of another type go to extra', 'OK',
        s/"success_time":"[^"]+",//;
        s/\}\}\}$/},"extra":{"success_time":5,"amount":{"currency":[]}}}}/
    });
+v3('reals are as they were received', 'OK',
+   edit => sub {
+       s/\{/{"r":[0.1,-0.0,1.005,1.5e300,123456789012.345,2.0],/;
+       s/"total"/"rate":{"x":6.9999},"total"/
+   },
+   result => sub {
+       s/\}\}\}$/},"extra":{"r":[0.1,-0.0,1.005,1.5e300,123456789012.345,2.0],"amount":{"rate":{"x":6.9999}}}}}/
+   });
+v3('a real of 16 digits', 'OK',
+   edit => sub { s/\{/{"r":0.1234567890123456,/ },
+   result => sub { s/\}\}\}$/},"extra":{"r":0.1234567890123456}}}/ });
+v3('a real of 17 digits', 'OK',
+   edit => sub { s/\{/{"r":{"s":[0.30000000000000004]},/ },
+   result => sub {
+       s/\}\}\}$/},"extra":{"r":{"s":[0.30000000000000004]}}}}/
+   });
+
+for my $time ('2018-06-08T10:34:56Z', '2018-06-08T10:34:56-00:00',
+              '2018-06-08T10:34:56+23:59', '2018-06-08T10:34:56.1+08:00',
+              '2020-02-29T23:59:59.123456789Z',
+              '2018-06-08T10:34:56.' . '0' x 38 . '+08:00')
+{
+    v3("create_time $time", 'OK',
+       outer => sub { s/("create_time":")[^"]+/$1$time/ },
+       result => sub { s/("timestamp":")[^"]+/$1$time/ });
+    v3("success_time $time", 'OK',
+       edit => sub { s/("success_time":")[^"]+/$1$time/ },
+       result => sub { s/("success_time":")[^"]+/$1$time/ });
+}
+
+for my $time ('2018-06-08 10:34:56+08:00', '2018-06-08T10:34:56',
+              '2018-06-08t10:34:56Z', '2018-06-08T10:34:56z',
+              '2018-06-08T10:34:56 Z', '2018-06-08T10:34:56+0800',
+              '2018-06-08T10:34:56+08', '2018-06-08T10:34:56+08:00Z',
+              '2018-06-08T10:34:56+24:00', '2018-06-08T10:34:56+08:60',
+              '2018-06-08T10:34:56.+08:00', '2018-06-08T10:34:56,1+08:00',
+              '2018-06-08T10:34:56.1', '2018-06-08T10:34:56.',
+              '2018-06-08T10:34+08:00', '2018-02-29T10:34:56Z',
+              '2018-13-08T10:34:56Z', '2018-06-08T24:34:56Z',
+              '2018-6-08T10:34:56Z', '1528425296', '0', 'T',
+              '2018-06-08T10:34:56.' . '0' x 39 . '+08:00', 'yesterday')
+{
+    v3("create_time of another form: $time", 'CREATE_TIME',
+       outer => sub { s/("create_time":")[^"]+/$1$time/ });
+    v3("success_time of another form goes to extra: $time", 'OK',
+       edit => sub { s/("success_time":")[^"]+/$1$time/ },
+       result => sub {
+           s/"success_time":"[^"]+",//;
+           s/\}\}\}$/},"extra":{"success_time":"$time"}}}/
+       });
+}
+
 v3('the largest amount', 'OK',
    edit => sub { s/"total":999/"total":9007199254740991/ },
    result => sub { s/"total":999/"total":9007199254740991/ });
@@ -892,6 +980,18 @@ v3('a test of another type', 'EVENT_TYPE_UNSUPPORTED', outer => sub {
 v3('a payment', 'EVENT_TYPE_UNSUPPORTED', outer => sub {
    s/REFUND.SUCCESS/TRANSACTION.SUCCESS/;
    s/"original_type":"refund"/"original_type":"transaction"/ });
+v3('a payment without a resource', 'EVENT_TYPE_UNSUPPORTED', outer => sub {
+   s/REFUND.SUCCESS/TRANSACTION.SUCCESS/; s/,"resource":.*/}/ });
+v3('a payment with a resource that is no object', 'EVENT_TYPE_UNSUPPORTED',
+   outer => sub { s/REFUND.SUCCESS/TRANSACTION.SUCCESS/;
+                  s/"resource":.*/"resource":"x"}/ });
+v3('a payment without an original_type', 'EVENT_TYPE_UNSUPPORTED',
+   outer => sub { s/REFUND.SUCCESS/TRANSACTION.SUCCESS/;
+                  s/"original_type":"[^"]+",// });
+v3('a test without a resource', 'RESOURCE_MISSING', outer => sub {
+   s/REFUND.SUCCESS/SECURITY_ECHO.SUCCESS/; s/,"resource":.*/}/ });
+v3('a test without an original_type', 'ORIGINAL_TYPE_MISSING', outer => sub {
+   s/REFUND.SUCCESS/SECURITY_ECHO.SUCCESS/; s/"original_type":"[^"]+",// });
 v3('an unknown refund', 'EVENT_TYPE_UNSUPPORTED', outer => sub {
    s/REFUND.SUCCESS/REFUND.PROCESSING/ });
 v3('the original_type of a payment', 'ORIGINAL_TYPE', outer => sub {

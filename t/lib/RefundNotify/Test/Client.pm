@@ -2,7 +2,11 @@ package RefundNotify::Test::Client;
 
 # An HTTP/1.1 client on raw sockets, so that it can misbehave.
 #
-#   $client = RefundNotify::Test::Client->new(port => $port)
+#   $client = RefundNotify::Test::Client->new(
+#       port => $port,             of 127.0.0.1, or of
+#       address => '::1',          this address
+#       unix => $path)             a unix socket instead
+#
 #   $client->request($method, $path, \@headers, $body, %option)
 #   $client->post($path, $notify, %option)     one of WeChatPay.pm's notifies
 #   $client->parallel(\@requests, %option)     each [ $method, $path, \@headers,
@@ -28,7 +32,8 @@ use strict;
 use warnings;
 
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
+use IO::Socket::UNIX;
 use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
 use Time::HiRes qw(sleep time);
 
@@ -46,11 +51,15 @@ sub new {
 sub connect {
     my ($self) = @_;
 
-    my $socket = IO::Socket::INET->new(PeerAddr => $self->{address},
-                                       PeerPort => $self->{port})
-        or return bless { error => "$!" }, 'RefundNotify::Test::Connection';
+    my $socket = $self->{unix}
+                 ? IO::Socket::UNIX->new(Peer => $self->{unix})
+                 : IO::Socket::IP->new(PeerHost => $self->{address},
+                                       PeerPort => $self->{port});
 
-    setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
+    return bless { error => "$!" }, 'RefundNotify::Test::Connection'
+        if !$socket;
+
+    setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if !$self->{unix};
     $socket->blocking(0);
 
     return bless { socket => $socket, in => '', host => $self->{host} },

@@ -3,7 +3,8 @@ package RefundNotify::Test::Http2;
 # A small HTTP/2 client with prior knowledge, which can reset what it sent.
 #
 #   $http2 = RefundNotify::Test::Http2->new(port => $port)     connects
-#   $stream = $http2->send($method, $path, \@headers, $body)   its number
+#   $stream = $http2->send($method, $path, \@headers, $body)   its number; a
+#                                  body that is large waits for the server
 #   $response = $http2->read($stream, $seconds)
 #   $http2->reset($stream, $code)  RST_STREAM; 8 (CANCEL) unless given
 #   $http2->close                  closes the connection
@@ -17,12 +18,13 @@ use warnings;
 
 use IO::Select;
 use IO::Socket::INET;
+use List::Util qw(min);
 use Time::HiRes qw(time);
 
 use RefundNotify::Test::Util qw(slow);
 
 my %FRAME = (data => 0, headers => 1, reset => 3, settings => 4, ping => 6,
-             goaway => 7);
+             goaway => 7, window => 8);
 
 my @STATUS = (200, 204, 206, 304, 400, 404, 500);
 
@@ -59,12 +61,40 @@ sub send {
     }
 
     $self->{next} += 2;
-    $self->{streams}{$stream} = { status => 0, body => '', error => '' };
+    $self->{streams}{$stream} = { status => 0, body => '', error => '',
+                                  window => 65535 };
 
     $self->frame('headers', defined $body ? 4 : 5, $stream, $block);
-    $self->frame('data', 1, $stream, $body) if defined $body;
+    $self->_data($stream, $body) if defined $body;
 
     return $stream;
+}
+
+
+# In frames as large as any server takes, and no more than it allows; what ends
+# early, by an answer, is not sent to its end.
+
+sub _data {
+    my ($self, $stream, $body) = @_;
+
+    my $end = time + slow(15);
+    my $response = $self->{streams}{$stream};
+
+    while (!$response->{ended}) {
+        my $size = min(length $body, 16384, $response->{window});
+
+        if ($size || !length $body) {
+            $response->{window} -= $size;
+            $self->frame('data', $size == length $body ? 1 : 0, $stream,
+                         substr $body, 0, $size, '');
+            return if !length $body;
+
+        } elsif (!$self->_receive($response, $end)) {
+            return;
+        }
+    }
+
+    return;
 }
 
 
@@ -104,27 +134,33 @@ sub read {
     my ($self, $stream, $seconds) = @_;
 
     my $end = time + slow($seconds // 15);
-    my $select = IO::Select->new($self->{socket});
     my $response = $self->{streams}{$stream};
 
     while (!$response->{ended}) {
-        if (!$select->can_read($end - time)) {
-            $response->{error} = 'timeout';
-            last;
-        }
-
-        my $n = sysread $self->{socket}, $self->{in}, 65536,
-                        length $self->{in};
-
-        if (!$n) {
-            $response->{error} = 'closed';
-            last;
-        }
-
-        $self->_frames;
+        last if !$self->_receive($response, $end);
     }
 
     return $response;
+}
+
+
+sub _receive {
+    my ($self, $response, $end) = @_;
+
+    if (!IO::Select->new($self->{socket})->can_read($end - time)) {
+        $response->{error} = 'timeout';
+        return 0;
+    }
+
+    my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+
+    if (!$n) {
+        $response->{error} = 'closed';
+        return 0;
+    }
+
+    $self->_frames;
+    return 1;
 }
 
 
@@ -152,6 +188,9 @@ sub _frames {
 
         } elsif ($type == $FRAME{data}) {
             $response->{body} .= $payload;
+
+        } elsif ($type == $FRAME{window}) {
+            $response->{window} += unpack 'N', $payload;
 
         } elsif ($type == $FRAME{reset}) {
             $response->{error} = 'reset ' . unpack 'N', $payload;
