@@ -18,7 +18,10 @@
 #include <hiredis/async.h>
 
 
-/* Bytes of one reply, whatever its type, and elements of one array. */
+/*
+ * Bytes that may wait to be read, one reply being twice as many at the most; and
+ * elements of one array.
+ */
 
 #define NGX_REFUND_REDIS_REPLY_MAX     65536
 #define NGX_REFUND_REDIS_ELEMENTS_MAX  1024

@@ -323,10 +323,13 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
     if (node->state == NGX_HTTP_REFUND_STORE_NODE_DONE) {
         result = NGX_HTTP_REFUND_STORE_TABLE_DONE;
 
-    } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_MARK
-               || (node->state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
-                   && node->lease > ngx_current_msec))
+    } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY
+               && node->lease > ngx_current_msec)
     {
+        result = NGX_HTTP_REFUND_STORE_TABLE_IN_FLIGHT;
+
+    } else if (node->state == NGX_HTTP_REFUND_STORE_NODE_MARK) {
+
         if (ngx_memcmp(node->owner, entry->owner,
                        NGX_HTTP_REFUND_STORE_OWNER_LEN)
             == 0)

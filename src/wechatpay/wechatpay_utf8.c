@@ -4,13 +4,20 @@
  */
 
 
+#include <string.h>
+
 #include "wechatpay_utf8.h"
+
+
+#define WECHATPAY_UTF8_ONES   UINT64_C(0x0101010101010101)
+#define WECHATPAY_UTF8_HIGHS  UINT64_C(0x8080808080808080)
 
 
 int
 wechatpay_utf8_text(wechatpay_str_t text)
 {
     size_t                n;
+    uint64_t              word;
     unsigned char         low, high;
     const unsigned char  *p, *last;
 
@@ -18,6 +25,20 @@ wechatpay_utf8_text(wechatpay_str_t text)
     last = p + text.len;
 
     while (p < last) {
+
+        if (last - p >= (ptrdiff_t) sizeof(word)) {
+
+            /* most of it is base64: eight bytes at once, none 0 or over 0x7f */
+
+            memcpy(&word, p, sizeof(word));
+
+            if ((((word - WECHATPAY_UTF8_ONES) | word) & WECHATPAY_UTF8_HIGHS)
+                == 0)
+            {
+                p += sizeof(word);
+                continue;
+            }
+        }
 
         if (*p < 0x80) {
             if (*p++ == '\0') {

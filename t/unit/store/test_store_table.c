@@ -314,6 +314,59 @@ test_cache(void **state)
 
 /* Every way that links can be broken is the same to the next who looks. */
 
+/* A mark: its owner finds it again, it holds nothing up, and it can go. */
+
+static void
+test_mark(void **state)
+{
+    ngx_uint_t                      i;
+    ngx_http_refund_store_entry_t  *mark;
+
+    mark = entry(1, OWNER_A, 0, 60000, 60000);
+    mark->mine = 1;
+    mark->again = 0;
+
+    is_ok(ngx_http_refund_store_table_claim(table, mark));
+    assert_int_equal(mark->attempt, 1);
+    assert_int_equal(mark->again, 0);
+
+    is_ok(ngx_http_refund_store_table_claim(table, mark));
+    assert_int_equal(mark->attempt, 1);
+    assert_int_equal(mark->again, 1);
+
+    mark->owner = (u_char *) OWNER_B;
+    is_busy(ngx_http_refund_store_table_claim(table, mark));
+    is_lost(ngx_http_refund_store_table_release(table, mark));
+
+    mark->owner = (u_char *) OWNER_A;
+    mark->attempt = 2;
+    is_ok(ngx_http_refund_store_table_keep(table, mark));
+    is_ok(ngx_http_refund_store_table_claim(table, mark));
+    assert_int_equal(mark->attempt, 2);
+
+    is_ok(ngx_http_refund_store_table_release(table, mark));
+    mark->owner = (u_char *) OWNER_B;
+    mark->again = 0;
+    is_ok(ngx_http_refund_store_table_claim(table, mark));
+    assert_int_equal(mark->attempt, 1);
+    assert_int_equal(mark->again, 0);
+    check_links();
+
+    /* what is under way has room, however many marks there are */
+
+    for (i = 2; i <= table->shared->nodes + 10; i++) {
+        mark = entry(i, OWNER_A, 0, 60000, 60000);
+        is_ok(ngx_http_refund_store_table_claim(table, mark));
+    }
+
+    mark->mine = 0;
+
+    is_ok(claim(100000, OWNER_A, 0, 1000, 60000));
+    is_busy(claim(100000, OWNER_B, 0, 1000, 60000));
+    check_links();
+}
+
+
 static void
 test_rebuild(void **state)
 {
@@ -479,6 +532,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_life, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cache, setup_cache, teardown),
+        cmocka_unit_test_setup_teardown(test_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup_large, teardown)
     };
