@@ -87,7 +87,9 @@ ngx_http_refund_acknowledgement_status(ngx_http_refund_delivery_t *delivery,
      * without a length, and PHP answers 200 when it dies.
      */
 
-    if (delivery->peer == NGX_HTTP_REFUND_DELIVERY_SCGI && !delivery->sized) {
+    if (delivery->peer == NGX_HTTP_REFUND_DELIVERY_SCGI && !delivery->sized
+        && delivery->peer_status != NGX_HTTP_NO_CONTENT)
+    {
         *reason = "scgi_pass without a Content-Length needs "
                   "\"refund_notify_ack code\"";
         return NGX_HTTP_REFUND_UNKNOWN;

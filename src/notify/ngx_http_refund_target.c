@@ -526,7 +526,7 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
     }
 
     if ((ngx_msec_int_t) (target->give_up - ngx_current_msec) <= 0
-        || ngx_terminate
+        || ngx_terminate || ngx_quit
         || ngx_http_refund_commits >= NGX_HTTP_REFUND_COMMITS_MAX)
     {
         ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "commit given up",

@@ -19,8 +19,8 @@
 
 
 /*
- * Bytes that may wait to be read, one reply being twice as many at the most; and
- * elements of one array.
+ * Bytes that may wait to be read, one reply being twice as many at the most;
+ * and elements of one array.
  */
 
 #define NGX_REFUND_REDIS_REPLY_MAX     65536

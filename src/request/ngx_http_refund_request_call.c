@@ -27,9 +27,10 @@
 /* how long a digest is kept: as a delivered notify is by default */
 #define NGX_HTTP_REFUND_REQUEST_RETAIN      (72 * 60 * 60 * 1000)
 
-/* attempts in the record: the call's outcome is unknown, or accepted */
+/* attempts in the mark: asked for once, more than once, and accepted */
 #define NGX_HTTP_REFUND_REQUEST_ASKED       1
-#define NGX_HTTP_REFUND_REQUEST_ACCEPTED    2
+#define NGX_HTTP_REFUND_REQUEST_REPEATED    2
+#define NGX_HTTP_REFUND_REQUEST_ACCEPTED    3
 
 
 static ngx_uint_t ngx_http_refund_request_call_allowed(
@@ -40,6 +41,8 @@ static void ngx_http_refund_request_call_guarded_handler(
     ngx_http_refund_store_op_t *op);
 static void ngx_http_refund_request_call_guarded(
     ngx_http_refund_request_call_t *call);
+static void ngx_http_refund_request_call_repeated_handler(
+    ngx_http_refund_store_op_t *op);
 static void ngx_http_refund_request_call_sign(
     ngx_http_refund_request_call_t *call);
 #if (NGX_THREADS)
@@ -214,7 +217,11 @@ ngx_http_refund_request_call_guarded_handler(ngx_http_refund_store_op_t *op)
 static void
 ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
 {
-    if (ngx_terminate) {
+    ngx_http_refund_store_op_t  *op;
+
+    op = &call->op;
+
+    if (ngx_terminate || ngx_quit) {
 
         /* the store has let go of it because the worker exits */
 
@@ -223,10 +230,23 @@ ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
         return;
     }
 
-    switch (call->op.result) {
+    switch (op->result) {
 
     case NGX_HTTP_REFUND_STORE_OK:
         call->guarded = 1;
+
+        if (op->again && op->attempt == NGX_HTTP_REFUND_REQUEST_ASKED) {
+
+            /* the first to ask must not take the mark away any more */
+
+            op->attempt = NGX_HTTP_REFUND_REQUEST_REPEATED;
+            op->handler = ngx_http_refund_request_call_repeated_handler;
+
+            if (ngx_http_refund_store_keep(op) == NGX_AGAIN) {
+                return;
+            }
+        }
+
         break;
 
     case NGX_HTTP_REFUND_STORE_IN_FLIGHT:
@@ -238,16 +258,25 @@ ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
 
     default:
 
-        /* a guard that is out of order holds up no refund: WeChat Pay itself
-         * refuses another amount under a number that it knows */
+        /*
+         * A guard that is out of order holds up no refund: WeChat Pay itself
+         * refuses another amount under a number that it knows.
+         */
 
         ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "call not guarded",
                 "refund request of merchant \"%V\" is not compared with those "
                 "before: store \"%V\": %s", &call->merchant->sn.str,
-                &call->conf->store->name, call->op.reason);
+                &call->conf->store->name, op->reason);
     }
 
     ngx_http_refund_request_call_sign(call);
+}
+
+
+static void
+ngx_http_refund_request_call_repeated_handler(ngx_http_refund_store_op_t *op)
+{
+    ngx_http_refund_request_call_sign(op->data);
 }
 
 
@@ -621,7 +650,7 @@ ngx_http_refund_request_call_again(ngx_http_refund_request_call_t *call)
         || ngx_memcmp(failure->code.data, "SYSTEM_ERROR", failure->code.len)
            != 0
         || call->tries >= NGX_HTTP_REFUND_REQUEST_TRIES
-        || ngx_exiting || ngx_terminate
+        || ngx_exiting || ngx_terminate || ngx_quit
         || !ngx_http_refund_request_call_allowed(call))
     {
         return NGX_DECLINED;
@@ -646,9 +675,12 @@ ngx_http_refund_request_call_timer_handler(ngx_event_t *ev)
 
     call = ev->data;
 
-    if (!call->signing) {
-        ngx_http_refund_request_call_sign(call);
+    if (call->signing) {
+        ngx_add_timer(&call->timer, NGX_HTTP_REFUND_REQUEST_DELAY);
+        return;
     }
+
+    ngx_http_refund_request_call_sign(call);
 }
 
 
@@ -704,7 +736,7 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 /*
  * An accepted refund keeps its digest, and is known as accepted; a rejected one
  * may be mended and sent again, but not while it is open how an earlier call of
- * the same ended: that is for a query to settle.
+ * the same ended.
  */
 
 static void
@@ -722,15 +754,19 @@ ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
         op->attempt = NGX_HTTP_REFUND_REQUEST_ACCEPTED;
         rc = ngx_http_refund_store_keep(op);
 
-    } else if (call->answer.outcome == WECHATPAY_REJECTED && !op->again) {
+    } else if (call->answer.outcome == WECHATPAY_REJECTED && !op->again
+               && op->attempt == NGX_HTTP_REFUND_REQUEST_ASKED)
+    {
         rc = ngx_http_refund_store_release(op);
 
     } else {
         return;
     }
 
-    if (rc == NGX_AGAIN) {
-        call->references++;
+    call->references++;
+
+    if (rc != NGX_AGAIN) {
+        ngx_http_refund_request_call_unguarded(op);
     }
 }
 
@@ -738,7 +774,18 @@ ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
 static void
 ngx_http_refund_request_call_unguarded(ngx_http_refund_store_op_t *op)
 {
-    ngx_http_refund_request_call_release(op->data);
+    ngx_http_refund_request_call_t  *call;
+
+    call = op->data;
+
+    if (op->result == NGX_HTTP_REFUND_STORE_ERROR) {
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "mark not changed",
+                "refund request of merchant \"%V\": how it ended could not be "
+                "told to store \"%V\": %s", &call->merchant->sn.str,
+                &op->store->name, op->reason);
+    }
+
+    ngx_http_refund_request_call_release(call);
 }
 
 

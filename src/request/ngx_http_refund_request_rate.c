@@ -121,7 +121,7 @@ static ngx_http_refund_request_bucket_t *
 ngx_http_refund_request_rate_bucket(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
     ngx_uint_t rate)
 {
-    ngx_uint_t                         leaked;
+    uint64_t                           leaked;
     ngx_msec_int_t                     elapsed;
     ngx_http_refund_request_bucket_t  *bucket;
 
@@ -132,14 +132,18 @@ ngx_http_refund_request_rate_bucket(ngx_shm_zone_t *zone, ngx_str_t *mch_id,
     /* the clock of the worker that was here last may be ahead of ours */
 
     elapsed = (ngx_msec_int_t) (ngx_current_msec - bucket->last);
-    elapsed = ngx_max(elapsed, 0);
-    leaked = ngx_min((ngx_uint_t) elapsed, 60 * 60 * 1000) * rate / 1000;
+    leaked = (uint64_t) ngx_max(elapsed, 0) * rate / 1000;
 
-    /* below one thousandth nothing leaks, and the time must not be lost */
-
-    if (leaked) {
-        bucket->excess -= ngx_min(leaked, bucket->excess);
+    if (leaked >= bucket->excess) {
+        bucket->excess = 0;
         bucket->last = ngx_current_msec;
+
+    } else if (leaked) {
+
+        /* what is too little to leak now leaks the next time */
+
+        bucket->excess -= (ngx_uint_t) leaked;
+        bucket->last += (ngx_msec_t) (leaked * 1000 / rate);
     }
 
     return bucket;

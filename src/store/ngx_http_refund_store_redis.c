@@ -371,8 +371,11 @@ ngx_http_refund_store_redis_send(ngx_http_refund_store_op_t *op,
     redis = op->store->data;
     op->state = state;
 
-    reason = ngx_refund_redis_send(redis->connection, commands, n,
-                                   ngx_http_refund_store_redis_handler, op);
+    /* NULL: this process has closed it, or never began, by "master_process" */
+
+    reason = (redis->connection == NULL) ? "Redis is not connected to here"
+             : ngx_refund_redis_send(redis->connection, commands, n,
+                                     ngx_http_refund_store_redis_handler, op);
     if (reason) {
         op->result = NGX_HTTP_REFUND_STORE_ERROR;
         op->reason = reason;
@@ -427,6 +430,7 @@ ngx_http_refund_store_redis_handler(void *data, redisReply **replies,
                    == 0)
         {
             op->attempt = record.attempt;
+            op->again = op->mine;
             op->result = NGX_HTTP_REFUND_STORE_OK;
 
         } else {

@@ -12,7 +12,7 @@
 
 
 #define NGX_HTTP_REFUND_STORE_TABLE_MAGIC    0x52464e54     /* "RFNT" */
-#define NGX_HTTP_REFUND_STORE_TABLE_VERSION  1
+#define NGX_HTTP_REFUND_STORE_TABLE_VERSION  2
 
 #define NGX_HTTP_REFUND_STORE_TABLE_KEY_LEN  16     /* 128 bits of SHA-256 */
 #define NGX_HTTP_REFUND_STORE_TABLE_EXPIRE   2      /* records an insertion */
@@ -53,10 +53,14 @@ typedef struct {
 } ngx_http_refund_store_list_t;
 
 
-/* What may be forgotten, and what not; the longest untouched first. */
+/*
+ * Marks and what has been accepted may be forgotten, in this order, the rest
+ * not; of each the longest untouched first.
+ */
 
 enum {
-    NGX_HTTP_REFUND_STORE_LIST_DONE = 0,
+    NGX_HTTP_REFUND_STORE_LIST_MARK = 0,
+    NGX_HTTP_REFUND_STORE_LIST_DONE,
     NGX_HTTP_REFUND_STORE_LIST_OPEN,
     NGX_HTTP_REFUND_STORE_LISTS
 };
@@ -297,7 +301,7 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
     ngx_http_refund_store_entry_t *entry)
 {
     u_char                                 hash[EVP_MAX_MD_SIZE];
-    uint32_t                               n;
+    uint32_t                               n, state;
     ngx_http_refund_store_node_t          *node;
     ngx_http_refund_store_table_result_e   result;
 
@@ -348,10 +352,10 @@ ngx_http_refund_store_table_claim(ngx_http_refund_store_table_t *table,
         node->lease = ngx_current_msec + entry->lease;
         node->expires = ngx_current_msec + entry->retain;
 
-        ngx_http_refund_store_table_state(table, n,
-                                entry->mine
-                                ? NGX_HTTP_REFUND_STORE_NODE_MARK
-                                : NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY);
+        state = entry->mine ? NGX_HTTP_REFUND_STORE_NODE_MARK
+                            : NGX_HTTP_REFUND_STORE_NODE_UNDER_WAY;
+
+        ngx_http_refund_store_table_state(table, n, state);
 
         entry->attempt = node->attempt;
         result = NGX_HTTP_REFUND_STORE_TABLE_OK;
@@ -676,16 +680,20 @@ ngx_http_refund_store_table_insert(ngx_http_refund_store_table_t *table,
 
     if (shared->free == 0 && shared->used == shared->nodes) {
 
-        n = shared->lists[NGX_HTTP_REFUND_STORE_LIST_DONE].head;
+        n = shared->lists[NGX_HTTP_REFUND_STORE_LIST_MARK].head;
 
         if (n == 0) {
-            return 0;
+            n = shared->lists[NGX_HTTP_REFUND_STORE_LIST_DONE].head;
+
+            if (n == 0) {
+                return 0;
+            }
+
+            shared->evicted++;
+            shared->unwarned += !table->forgets;
         }
 
         ngx_http_refund_store_table_remove(table, n);
-
-        shared->evicted++;
-        shared->unwarned += !table->forgets;
     }
 
     if (shared->free) {
@@ -791,9 +799,11 @@ ngx_http_refund_store_list(ngx_http_refund_store_table_t *table, uint32_t n)
 
     state = ngx_http_refund_store_node(table, n)->state;
 
-    list = (state == NGX_HTTP_REFUND_STORE_NODE_DONE
-            || state == NGX_HTTP_REFUND_STORE_NODE_MARK)
-           ? NGX_HTTP_REFUND_STORE_LIST_DONE : NGX_HTTP_REFUND_STORE_LIST_OPEN;
+    list = (state == NGX_HTTP_REFUND_STORE_NODE_MARK)
+           ? NGX_HTTP_REFUND_STORE_LIST_MARK
+           : (state == NGX_HTTP_REFUND_STORE_NODE_DONE)
+             ? NGX_HTTP_REFUND_STORE_LIST_DONE
+             : NGX_HTTP_REFUND_STORE_LIST_OPEN;
 
     return &table->shared->lists[list];
 }

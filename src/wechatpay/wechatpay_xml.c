@@ -300,6 +300,10 @@ static const unsigned char *
 wechatpay_xml_behind(const unsigned char *p, const unsigned char *end,
     unsigned char c)
 {
+    if (end - p < 3) {
+        return end;
+    }
+
     for (p += 2; p < end; p++) {
 
         p = memchr(p, '>', (size_t) (end - p));
