@@ -27,8 +27,8 @@ static ngx_connection_t *ngx_http_refund_delivery_connect(
     ngx_http_refund_delivery_t *delivery);
 static ngx_int_t ngx_http_refund_delivery_request(ngx_http_request_t *r,
     ngx_http_refund_delivery_t *delivery);
-static ngx_table_elt_t *ngx_http_refund_delivery_header(ngx_http_request_t *r,
-    const char *name, ngx_str_t *value);
+static ngx_table_elt_t *ngx_http_refund_delivery_push_header(
+    ngx_http_request_t *r, const char *name, ngx_str_t *value);
 static void ngx_http_refund_delivery_cut(ngx_http_refund_delivery_t *delivery);
 static void ngx_http_refund_delivery_cut_handler(ngx_event_t *ev);
 static void ngx_http_refund_delivery_finish(void *data);
@@ -397,16 +397,16 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     r->headers_in.content_length_n = delivery->content_type.len
                                      ? (off_t) delivery->body.len : -1;
 
-    r->headers_in.host = ngx_http_refund_delivery_header(r, "host",
+    r->headers_in.host = ngx_http_refund_delivery_push_header(r, "host",
                              &delivery->origin->host);
     if (r->headers_in.host == NULL) {
         return NGX_ERROR;
     }
 
     if (delivery->content_type.len) {
-        r->headers_in.content_type = ngx_http_refund_delivery_header(r,
+        r->headers_in.content_type = ngx_http_refund_delivery_push_header(r,
                              "content-type", &delivery->content_type);
-        r->headers_in.content_length = ngx_http_refund_delivery_header(r,
+        r->headers_in.content_length = ngx_http_refund_delivery_push_header(r,
                              "content-length", &length);
 
         if (r->headers_in.content_type == NULL
@@ -473,25 +473,32 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 
 
 static ngx_table_elt_t *
-ngx_http_refund_delivery_header(ngx_http_request_t *r, const char *name,
+ngx_http_refund_delivery_push_header(ngx_http_request_t *r, const char *name,
     ngx_str_t *value)
 {
     ngx_table_elt_t  *h;
 
     h = ngx_list_push(&r->headers_in.headers);
-    if (h == NULL) {
-        return NULL;
+
+    if (h) {
+        ngx_http_refund_delivery_set_header(h, name, name, value);
     }
 
+    return h;
+}
+
+
+void
+ngx_http_refund_delivery_set_header(ngx_table_elt_t *h, const char *key,
+    const char *lowcase_key, ngx_str_t *value)
+{
     ngx_memzero(h, sizeof(ngx_table_elt_t));
 
-    h->key.len = ngx_strlen(name);
-    h->key.data = (u_char *) name;
-    h->lowcase_key = (u_char *) name;
-    h->hash = ngx_hash_key(h->key.data, h->key.len);
+    h->key.len = ngx_strlen(key);
+    h->key.data = (u_char *) key;
+    h->lowcase_key = (u_char *) lowcase_key;
+    h->hash = ngx_hash_key(h->lowcase_key, h->key.len);
     h->value = *value;
-
-    return h;
 }
 
 

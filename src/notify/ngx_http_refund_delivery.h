@@ -129,6 +129,15 @@ struct ngx_http_refund_delivery_s {
 ngx_int_t ngx_http_refund_delivery_start(ngx_http_refund_delivery_t *delivery);
 
 
+/*
+ * Fills in one of the headers of a delivery.  The keys are static and differ by
+ * case only; the value is not copied.
+ */
+
+void ngx_http_refund_delivery_set_header(ngx_table_elt_t *h, const char *key,
+    const char *lowcase_key, ngx_str_t *value);
+
+
 /* The delivery that a request is, or NULL. */
 
 ngx_http_refund_delivery_t *ngx_http_refund_delivery_of(ngx_http_request_t *r);

@@ -273,17 +273,9 @@ static void
 ngx_http_refund_target_header(ngx_http_refund_target_t *target,
     const char *key, const char *lowcase_key, ngx_str_t *value)
 {
-    ngx_table_elt_t  *h;
-
-    h = &target->headers[target->delivery.nheaders++];
-
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->key.len = ngx_strlen(key);
-    h->key.data = (u_char *) key;
-    h->lowcase_key = (u_char *) lowcase_key;
-    h->hash = ngx_hash_key(h->lowcase_key, h->key.len);
-    h->value = *value;
+    ngx_http_refund_delivery_set_header(
+                          &target->headers[target->delivery.nheaders++],
+                          key, lowcase_key, value);
 }
 
 

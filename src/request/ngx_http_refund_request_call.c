@@ -450,17 +450,13 @@ static void
 ngx_http_refund_request_call_header(ngx_http_refund_request_call_t *call,
     const char *key, const char *lowcase_key, wechatpay_str_t value)
 {
-    ngx_table_elt_t  *h;
+    ngx_str_t  text;
 
-    h = &call->headers[call->delivery.nheaders++];
+    text = ngx_http_refund_string(value);
 
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->key.len = ngx_strlen(key);
-    h->key.data = (u_char *) key;
-    h->lowcase_key = (u_char *) lowcase_key;
-    h->hash = ngx_hash_key(h->lowcase_key, h->key.len);
-    h->value = ngx_http_refund_string(value);
+    ngx_http_refund_delivery_set_header(
+                          &call->headers[call->delivery.nheaders++],
+                          key, lowcase_key, &text);
 }
 
 

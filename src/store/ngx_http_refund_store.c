@@ -13,8 +13,6 @@
 
 static ngx_int_t ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op,
     const char *reason);
-static ngx_int_t ngx_http_refund_store_result(ngx_http_refund_store_op_t *op,
-    ngx_int_t rc);
 static void ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op);
 static void ngx_http_refund_store_remember(ngx_http_refund_store_op_t *op);
 
@@ -75,6 +73,7 @@ ngx_int_t
 ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
 {
     u_char                    random[NGX_HTTP_REFUND_STORE_OWNER_LEN / 2];
+    ngx_int_t                 rc;
     ngx_http_refund_store_t  *store;
 
     store = op->store;
@@ -100,21 +99,27 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
         (void) ngx_hex_dump(op->owner, random, sizeof(random));
     }
 
-    return ngx_http_refund_store_result(op, store->ops->claim(op));
+    rc = store->ops->claim(op);
+
+    if (rc == NGX_OK) {
+        ngx_http_refund_store_settle(op);
+    }
+
+    return rc;
 }
 
 
 ngx_int_t
 ngx_http_refund_store_renew(ngx_http_refund_store_op_t *op)
 {
-    return ngx_http_refund_store_result(op, op->store->ops->renew(op));
+    return op->store->ops->renew(op);
 }
 
 
 ngx_int_t
 ngx_http_refund_store_release(ngx_http_refund_store_op_t *op)
 {
-    return ngx_http_refund_store_result(op, op->store->ops->release(op));
+    return op->store->ops->release(op);
 }
 
 
@@ -123,14 +128,14 @@ ngx_http_refund_store_commit(ngx_http_refund_store_op_t *op)
 {
     ngx_http_refund_store_remember(op);
 
-    return ngx_http_refund_store_result(op, op->store->ops->commit(op));
+    return op->store->ops->commit(op);
 }
 
 
 ngx_int_t
 ngx_http_refund_store_keep(ngx_http_refund_store_op_t *op)
 {
-    return ngx_http_refund_store_result(op, op->store->ops->keep(op));
+    return op->store->ops->keep(op);
 }
 
 
@@ -149,20 +154,11 @@ ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op, const char *reason)
     op->result = NGX_HTTP_REFUND_STORE_ERROR;
     op->reason = reason;
 
-    return ngx_http_refund_store_result(op, NGX_OK);
+    return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_refund_store_result(ngx_http_refund_store_op_t *op, ngx_int_t rc)
-{
-    if (rc == NGX_OK) {
-        ngx_http_refund_store_settle(op);
-    }
-
-    return rc;
-}
-
+/* Only a claim ends as done: what another machine knows is known here now. */
 
 static void
 ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op)
