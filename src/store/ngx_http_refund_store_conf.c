@@ -9,16 +9,11 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include "ngx_http_refund_secret_file.h"
-#include "ngx_http_refund_store_backend.h"
+#include "ngx_http_refund_store_conf.h"
 
 
 #define NGX_HTTP_REFUND_STORE_NAME_MAX        64
-#define NGX_HTTP_REFUND_STORE_TIMEOUT         200           /* milliseconds */
-#define NGX_HTTP_REFUND_STORE_TIMEOUT_MAX     10000
 #define NGX_HTTP_REFUND_STORE_CACHE           (1024 * 1024)
-#define NGX_HTTP_REFUND_STORE_DATABASE_MAX    65535
-#define NGX_HTTP_REFUND_STORE_PORT            6379
 
 #define NGX_HTTP_REFUND_STORE_ZONE            "refund_store:"
 #define NGX_HTTP_REFUND_STORE_CACHE_ZONE      "refund_cache:"
@@ -42,27 +37,6 @@ typedef struct {
 } ngx_http_refund_store_scheme_t;
 
 
-typedef enum {
-    NGX_HTTP_REFUND_STORE_USER = 0,
-    NGX_HTTP_REFUND_STORE_PASSWORD_FILE,
-    NGX_HTTP_REFUND_STORE_PREFIX,
-    NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT,
-    NGX_HTTP_REFUND_STORE_PARAM_CACHE,
-    NGX_HTTP_REFUND_STORE_DATABASE,
-    NGX_HTTP_REFUND_STORE_PARAMS
-} ngx_http_refund_store_param_e;
-
-
-/* One refund_store being read; value.data NULL: the parameter is not there. */
-
-typedef struct {
-    ngx_conf_t                      *cf;
-    ngx_http_refund_store_t         *store;
-    ngx_str_t                        url;       /* without the scheme */
-    ngx_str_t                        values[NGX_HTTP_REFUND_STORE_PARAMS];
-} ngx_http_refund_store_conf_t;
-
-
 static ngx_http_refund_store_t *ngx_http_refund_store_add(ngx_conf_t *cf,
     ngx_array_t *stores, ngx_str_t *name);
 static ngx_int_t ngx_http_refund_store_check_name(ngx_str_t *name);
@@ -75,22 +49,6 @@ static ngx_int_t ngx_http_refund_store_shm(ngx_http_refund_store_conf_t *conf);
 static ngx_shm_zone_t *ngx_http_refund_store_zone(ngx_conf_t *cf,
     char *prefix, ngx_str_t *store, size_t size, ngx_uint_t forgets);
 
-static ngx_int_t ngx_http_refund_store_redis(
-    ngx_http_refund_store_conf_t *conf);
-static ngx_int_t ngx_http_refund_store_address(
-    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
-static ngx_int_t ngx_http_refund_store_database(
-    ngx_http_refund_store_conf_t *conf, ngx_str_t *path,
-    ngx_refund_redis_server_t *server);
-static ngx_int_t ngx_http_refund_store_resolve(
-    ngx_http_refund_store_conf_t *conf, ngx_str_t *address,
-    ngx_refund_redis_server_t *server);
-static ngx_int_t ngx_http_refund_store_login(
-    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
-static ngx_int_t ngx_http_refund_store_prefix(
-    ngx_http_refund_store_conf_t *conf, ngx_str_t *prefix);
-static ngx_int_t ngx_http_refund_store_timeout(
-    ngx_http_refund_store_conf_t *conf);
 static ngx_int_t ngx_http_refund_store_cache(
     ngx_http_refund_store_conf_t *conf);
 
@@ -190,8 +148,9 @@ ngx_http_refund_store_directive(ngx_conf_t *cf, ngx_command_t *cmd,
                                                           : NGX_CONF_ERROR;
     }
 
-    return (ngx_http_refund_store_redis(&sc) == NGX_OK) ? NGX_CONF_OK
-                                                        : NGX_CONF_ERROR;
+    return (ngx_http_refund_store_redis(&sc) == NGX_OK
+            && ngx_http_refund_store_cache(&sc) == NGX_OK)
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
@@ -454,292 +413,6 @@ ngx_http_refund_store_zone(ngx_conf_t *cf, char *prefix, ngx_str_t *store,
     ngx_memcpy(p, store->data, store->len);
 
     return ngx_http_refund_store_table_add(cf, &name, size, forgets);
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
-{
-    u_char                         *p;
-    ngx_http_refund_store_redis_t  *redis;
-
-    redis = ngx_pcalloc(conf->cf->pool, sizeof(ngx_http_refund_store_redis_t));
-    if (redis == NULL) {
-        return NGX_ERROR;
-    }
-
-    redis->server.label.len = sizeof("refund_store \"\"") - 1
-                              + conf->store->name.len;
-
-    p = ngx_pnalloc(conf->cf->pool, redis->server.label.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    redis->server.label.data = p;
-    (void) ngx_sprintf(p, "refund_store \"%V\"", &conf->store->name);
-
-    if (ngx_http_refund_store_address(conf, &redis->server) != NGX_OK
-        || ngx_http_refund_store_login(conf, &redis->server) != NGX_OK
-        || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
-        || ngx_http_refund_store_timeout(conf) != NGX_OK
-        || ngx_http_refund_store_cache(conf) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    redis->server.timeout = conf->store->timeout;
-
-    conf->store->ops = &ngx_http_refund_store_redis_ops;
-    conf->store->data = redis;
-
-    return NGX_OK;
-}
-
-
-/* host[:port][/database], [v6]..., or unix:/path[:database] */
-
-static ngx_int_t
-ngx_http_refund_store_address(ngx_http_refund_store_conf_t *conf,
-    ngx_refund_redis_server_t *server)
-{
-    u_char     *p, *last;
-    ngx_str_t   address, path;
-
-    address = conf->url;
-    last = address.data + address.len;
-
-    ngx_str_null(&path);
-
-    if (address.len >= 5 && ngx_strncmp(address.data, "unix:", 5) == 0) {
-        p = ngx_strlchr(address.data + 5, last, ':');
-
-    } else {
-
-        if (ngx_strlchr(address.data, last, '@')) {
-            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "the URL of refund_store \"%V\" holds a user "
-                               "or password: put the user into \"user=\", "
-                               "and the password into a file that "
-                               "\"password_file=\" names",
-                               &conf->store->name);
-            return NGX_ERROR;
-        }
-
-        p = ngx_strlchr(address.data, last, '/');
-    }
-
-    if (p) {
-        address.len = p - address.data;
-        path.data = p + 1;
-        path.len = last - path.data;
-    }
-
-    if (ngx_http_refund_store_database(conf, &path, server) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_refund_store_resolve(conf, &address, server);
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
-    ngx_str_t *path, ngx_refund_redis_server_t *server)
-{
-    ngx_int_t   n;
-    ngx_str_t  *param;
-
-    param = &conf->values[NGX_HTTP_REFUND_STORE_DATABASE];
-
-    if (path->len && param->data) {
-        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                           "refund_store \"%V\" has a database in its URL and "
-                           "in \"database=\": remove one",
-                           &conf->store->name);
-        return NGX_ERROR;
-    }
-
-    if (path->len == 0 && param->data == NULL) {
-        return NGX_OK;
-    }
-
-    if (path->len) {
-        param = path;
-    }
-
-    n = ngx_atoi(param->data, param->len);
-
-    if (n == NGX_ERROR || n > NGX_HTTP_REFUND_STORE_DATABASE_MAX) {
-        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                           "invalid database \"%V\" in refund_store \"%V\": "
-                           "must be a number between 0 and %d",
-                           param, &conf->store->name,
-                           NGX_HTTP_REFUND_STORE_DATABASE_MAX);
-        return NGX_ERROR;
-    }
-
-    server->database = (ngx_uint_t) n;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
-    ngx_str_t *address, ngx_refund_redis_server_t *server)
-{
-    size_t      len;
-    u_char     *p;
-    ngx_url_t   u;
-
-    /* names are told while the configuration is read: a worker never waits */
-
-    ngx_memzero(&u, sizeof(ngx_url_t));
-
-    u.url = *address;
-    u.default_port = NGX_HTTP_REFUND_STORE_PORT;
-
-    if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK || u.naddrs == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                           "%s in the URL of refund_store \"%V\"",
-                           u.err ? u.err : "invalid host", &conf->store->name);
-        return NGX_ERROR;
-    }
-
-    if (u.family == AF_UNIX) {
-        len = u.host.len;
-
-    } else {
-        len = NGX_SOCKADDR_STRLEN;
-        server->port = u.port;
-    }
-
-    p = ngx_pcalloc(conf->cf->pool, len + 1);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    server->host.data = p;
-
-    if (u.family == AF_UNIX) {
-        ngx_memcpy(p, u.host.data, len);
-        server->host.len = len;
-        return NGX_OK;
-    }
-
-    server->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
-                                     p, len, 0);
-    p[server->host.len] = '\0';
-
-    if (u.naddrs > 1
-        && u.addrs[1].sockaddr->sa_family == u.addrs[0].sockaddr->sa_family)
-    {
-        ngx_conf_log_error(NGX_LOG_WARN, conf->cf, 0,
-                           "the host of refund_store \"%V\" has several "
-                           "addresses, of which %V is used: give the address "
-                           "of the one Redis that all share",
-                           &conf->store->name, &server->host);
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_login(ngx_http_refund_store_conf_t *conf,
-    ngx_refund_redis_server_t *server)
-{
-    ngx_str_t  *user, *file;
-
-    user = &conf->values[NGX_HTTP_REFUND_STORE_USER];
-    file = &conf->values[NGX_HTTP_REFUND_STORE_PASSWORD_FILE];
-
-    if (file->data == NULL) {
-
-        if (user->data) {
-            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"user=\" in refund_store \"%V\" needs "
-                               "\"password_file=\"", &conf->store->name);
-            return NGX_ERROR;
-        }
-
-        return NGX_OK;
-    }
-
-    server->user = *user;
-
-    return ngx_http_refund_secret_file_read(conf->cf, file, &server->password);
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_prefix(ngx_http_refund_store_conf_t *conf,
-    ngx_str_t *prefix)
-{
-    u_char      c;
-    ngx_uint_t  i;
-
-    if (conf->values[NGX_HTTP_REFUND_STORE_PREFIX].data == NULL) {
-        ngx_str_set(prefix, "");
-        return NGX_OK;
-    }
-
-    *prefix = conf->values[NGX_HTTP_REFUND_STORE_PREFIX];
-
-    for (i = 0; i < prefix->len; i++) {
-        c = prefix->data[i];
-
-        /* a brace would part the targets of an id in a Redis Cluster */
-
-        if (c <= ' ' || c >= 0x7f || c == '{' || c == '}') {
-            break;
-        }
-    }
-
-    if (i < prefix->len || prefix->len > NGX_HTTP_REFUND_STORE_PREFIX_MAX) {
-        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                           "\"prefix=%V\" in refund_store \"%V\": must be at "
-                           "most %d printable ASCII characters other than "
-                           "space, \"{\" and \"}\"",
-                           prefix, &conf->store->name,
-                           NGX_HTTP_REFUND_STORE_PREFIX_MAX);
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_timeout(ngx_http_refund_store_conf_t *conf)
-{
-    ngx_int_t   timeout;
-    ngx_str_t  *value;
-
-    value = &conf->values[NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT];
-
-    if (value->data == NULL) {
-        conf->store->timeout = NGX_HTTP_REFUND_STORE_TIMEOUT;
-        return NGX_OK;
-    }
-
-    timeout = ngx_parse_time(value, 0);
-
-    if (timeout == NGX_ERROR
-        || timeout == 0
-        || timeout > NGX_HTTP_REFUND_STORE_TIMEOUT_MAX)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                           "\"timeout=%V\" in refund_store \"%V\": must be "
-                           "between 1ms and 10s",
-                           value, &conf->store->name);
-        return NGX_ERROR;
-    }
-
-    conf->store->timeout = (ngx_msec_t) timeout;
-
-    return NGX_OK;
 }
 
 

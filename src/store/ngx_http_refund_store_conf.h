@@ -1,0 +1,50 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ *
+ * What the files share that read refund_store: one directive being read.
+ */
+
+
+#ifndef _NGX_HTTP_REFUND_STORE_CONF_H_INCLUDED_
+#define _NGX_HTTP_REFUND_STORE_CONF_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_refund_store_backend.h"
+
+
+typedef enum {
+    NGX_HTTP_REFUND_STORE_USER = 0,
+    NGX_HTTP_REFUND_STORE_PASSWORD_FILE,
+    NGX_HTTP_REFUND_STORE_PREFIX,
+    NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT,
+    NGX_HTTP_REFUND_STORE_PARAM_CACHE,
+    NGX_HTTP_REFUND_STORE_DATABASE,
+    NGX_HTTP_REFUND_STORE_PARAMS
+} ngx_http_refund_store_param_e;
+
+
+/* One refund_store being read; value.data NULL: the parameter is not there. */
+
+typedef struct {
+    ngx_conf_t                      *cf;
+    ngx_http_refund_store_t         *store;
+    ngx_str_t                        url;       /* without the scheme */
+    ngx_str_t                        values[NGX_HTTP_REFUND_STORE_PARAMS];
+} ngx_http_refund_store_conf_t;
+
+
+/*
+ * Each returns NGX_OK, or NGX_ERROR after a message that names the store: all
+ * of a Redis but its cache; and where it is, as its URL says.
+ */
+
+ngx_int_t ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf);
+ngx_int_t ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_server_t *server);
+
+
+#endif /* _NGX_HTTP_REFUND_STORE_CONF_H_INCLUDED_ */

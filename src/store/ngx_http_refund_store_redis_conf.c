@@ -1,0 +1,161 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ *
+ * What refund_store says of a Redis, beside its URL.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_refund_secret_file.h"
+#include "ngx_http_refund_store_conf.h"
+
+
+#define NGX_HTTP_REFUND_STORE_TIMEOUT         200           /* milliseconds */
+#define NGX_HTTP_REFUND_STORE_TIMEOUT_MAX     10000
+
+
+static ngx_int_t ngx_http_refund_store_login(
+    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_prefix(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *prefix);
+static ngx_int_t ngx_http_refund_store_timeout(
+    ngx_http_refund_store_conf_t *conf);
+
+
+ngx_int_t
+ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
+{
+    u_char                         *p;
+    ngx_http_refund_store_redis_t  *redis;
+
+    redis = ngx_pcalloc(conf->cf->pool, sizeof(ngx_http_refund_store_redis_t));
+    if (redis == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->server.label.len = sizeof("refund_store \"\"") - 1
+                              + conf->store->name.len;
+
+    p = ngx_pnalloc(conf->cf->pool, redis->server.label.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->server.label.data = p;
+    (void) ngx_sprintf(p, "refund_store \"%V\"", &conf->store->name);
+
+    if (ngx_http_refund_store_url(conf, &redis->server) != NGX_OK
+        || ngx_http_refund_store_login(conf, &redis->server) != NGX_OK
+        || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
+        || ngx_http_refund_store_timeout(conf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    redis->server.timeout = conf->store->timeout;
+
+    conf->store->ops = &ngx_http_refund_store_redis_ops;
+    conf->store->data = redis;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_login(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_server_t *server)
+{
+    ngx_str_t  *user, *file;
+
+    user = &conf->values[NGX_HTTP_REFUND_STORE_USER];
+    file = &conf->values[NGX_HTTP_REFUND_STORE_PASSWORD_FILE];
+
+    if (file->data == NULL) {
+
+        if (user->data) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"user=\" in refund_store \"%V\" needs "
+                               "\"password_file=\"", &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+    }
+
+    server->user = *user;
+
+    return ngx_http_refund_secret_file_read(conf->cf, file, &server->password);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_prefix(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *prefix)
+{
+    u_char      c;
+    ngx_uint_t  i;
+
+    if (conf->values[NGX_HTTP_REFUND_STORE_PREFIX].data == NULL) {
+        ngx_str_set(prefix, "");
+        return NGX_OK;
+    }
+
+    *prefix = conf->values[NGX_HTTP_REFUND_STORE_PREFIX];
+
+    for (i = 0; i < prefix->len; i++) {
+        c = prefix->data[i];
+
+        /* a brace would part the targets of an id in a Redis Cluster */
+
+        if (c <= ' ' || c >= 0x7f || c == '{' || c == '}') {
+            break;
+        }
+    }
+
+    if (i < prefix->len || prefix->len > NGX_HTTP_REFUND_STORE_PREFIX_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"prefix=%V\" in refund_store \"%V\": must be at "
+                           "most %d printable ASCII characters other than "
+                           "space, \"{\" and \"}\"",
+                           prefix, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_PREFIX_MAX);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_timeout(ngx_http_refund_store_conf_t *conf)
+{
+    ngx_int_t   timeout;
+    ngx_str_t  *value;
+
+    value = &conf->values[NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT];
+
+    if (value->data == NULL) {
+        conf->store->timeout = NGX_HTTP_REFUND_STORE_TIMEOUT;
+        return NGX_OK;
+    }
+
+    timeout = ngx_parse_time(value, 0);
+
+    if (timeout == NGX_ERROR
+        || timeout == 0
+        || timeout > NGX_HTTP_REFUND_STORE_TIMEOUT_MAX)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"timeout=%V\" in refund_store \"%V\": must be "
+                           "between 1ms and 10s",
+                           value, &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    conf->store->timeout = (ngx_msec_t) timeout;
+
+    return NGX_OK;
+}

@@ -1,0 +1,173 @@
+
+/*
+ * Copyright (C) the refund-notify authors
+ *
+ * The URL of a Redis: where it is.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "ngx_http_refund_store_conf.h"
+
+
+#define NGX_HTTP_REFUND_STORE_DATABASE_MAX    65535
+#define NGX_HTTP_REFUND_STORE_PORT            6379
+
+
+static ngx_int_t ngx_http_refund_store_database(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *path,
+    ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_resolve(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *address,
+    ngx_refund_redis_server_t *server);
+
+
+/* host[:port][/database], [v6]..., or unix:/path[:database] */
+
+ngx_int_t
+ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_server_t *server)
+{
+    u_char     *p, *last;
+    ngx_str_t   address, path;
+
+    address = conf->url;
+    last = address.data + address.len;
+
+    ngx_str_null(&path);
+
+    if (address.len >= 5 && ngx_strncmp(address.data, "unix:", 5) == 0) {
+        p = ngx_strlchr(address.data + 5, last, ':');
+
+    } else {
+
+        if (ngx_strlchr(address.data, last, '@')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "the URL of refund_store \"%V\" holds a user "
+                               "or password: put the user into \"user=\", "
+                               "and the password into a file that "
+                               "\"password_file=\" names",
+                               &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        p = ngx_strlchr(address.data, last, '/');
+    }
+
+    if (p) {
+        address.len = p - address.data;
+        path.data = p + 1;
+        path.len = last - path.data;
+    }
+
+    if (ngx_http_refund_store_database(conf, &path, server) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_refund_store_resolve(conf, &address, server);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *path, ngx_refund_redis_server_t *server)
+{
+    ngx_int_t   n;
+    ngx_str_t  *param;
+
+    param = &conf->values[NGX_HTTP_REFUND_STORE_DATABASE];
+
+    if (path->len && param->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "refund_store \"%V\" has a database in its URL and "
+                           "in \"database=\": remove one",
+                           &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    if (path->len == 0 && param->data == NULL) {
+        return NGX_OK;
+    }
+
+    if (path->len) {
+        param = path;
+    }
+
+    n = ngx_atoi(param->data, param->len);
+
+    if (n == NGX_ERROR || n > NGX_HTTP_REFUND_STORE_DATABASE_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "invalid database \"%V\" in refund_store \"%V\": "
+                           "must be a number between 0 and %d",
+                           param, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_DATABASE_MAX);
+        return NGX_ERROR;
+    }
+
+    server->database = (ngx_uint_t) n;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *address, ngx_refund_redis_server_t *server)
+{
+    size_t      len;
+    u_char     *p;
+    ngx_url_t   u;
+
+    /* names are told while the configuration is read: a worker never waits */
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = *address;
+    u.default_port = NGX_HTTP_REFUND_STORE_PORT;
+
+    if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK || u.naddrs == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "%s in the URL of refund_store \"%V\"",
+                           u.err ? u.err : "invalid host", &conf->store->name);
+        return NGX_ERROR;
+    }
+
+    if (u.family == AF_UNIX) {
+        len = u.host.len;
+
+    } else {
+        len = NGX_SOCKADDR_STRLEN;
+        server->port = u.port;
+    }
+
+    p = ngx_pcalloc(conf->cf->pool, len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    server->host.data = p;
+
+    if (u.family == AF_UNIX) {
+        ngx_memcpy(p, u.host.data, len);
+        server->host.len = len;
+        return NGX_OK;
+    }
+
+    server->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
+                                     p, len, 0);
+    p[server->host.len] = '\0';
+
+    if (u.naddrs > 1
+        && u.addrs[1].sockaddr->sa_family == u.addrs[0].sockaddr->sa_family)
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, conf->cf, 0,
+                           "the host of refund_store \"%V\" has several "
+                           "addresses, of which %V is used: give the address "
+                           "of the one Redis that all share",
+                           &conf->store->name, &server->host);
+    }
+
+    return NGX_OK;
+}
