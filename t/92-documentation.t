@@ -1,8 +1,9 @@
 #!/usr/bin/perl
 
-# README.md and README.zh-CN.md: nginx takes their configurations; they tell the
-# same, one in the other's language; and what they list is what the sources
-# have: directives, variables, codes of failures, lines of the error log.
+# README.md, the pages of docs/ and their Chinese counterparts: nginx takes their
+# configurations; each tells the same in both languages; no link is dead; and
+# what they list is what the sources have: directives, variables, codes of
+# failures, lines of the error log.
 
 use lib 't/lib';
 use RefundNotify::Test;
@@ -14,9 +15,15 @@ use File::Basename qw(basename dirname);
 use MIME::Base64 qw(encode_base64);
 
 my $root = abs_path(dirname(__FILE__) . '/..');
-my @names = qw(README.md README.zh-CN.md);
+my @english = ('README.md', map { 'docs/' . basename($_) }
+                                 grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
+my %chinese = map { $_ => s/\.md$/.zh-CN.md/r } @english;
+my @names = map { ($_, $chinese{$_}) } @english;
 my %text = map { $_ => read_file("$root/$_") } @names;
 my %parts = map { $_ => parts($text{$_}) } @names;
+
+is_deeply([ sort map { s{^\Q$root/\E}{}r } glob "$root/docs/*" ],
+          [ sort grep { m{^docs/} } @names ], 'each page in both languages');
 
 my $nginx = RefundNotify::Test::Nginx->new(files => {
     'secrets/shop.v2key' => 'v' x 32,
@@ -42,6 +49,8 @@ my $nginx = RefundNotify::Test::Nginx->new(files => {
         glob "$root/conf/*.conf"
 });
 
+my $configurations = 0;
+
 for my $name (@names) {
     my $n = 0;
 
@@ -54,32 +63,63 @@ for my $name (@names) {
         unlike($messages, qr/\[warn\]/, 'without a warning');
     }
 
-    cmp_ok($n, '>=', 6, "$name has configurations");
+    $configurations += $n;
 }
+
+cmp_ok($configurations, '>=', 12, 'there are configurations');
 
 
 # One structure
 
-my ($english, $chinese) = map { $parts{$_} } @names;
+for my $name (@english) {
+    my ($english, $chinese) = @parts{$name, $chinese{$name}};
 
-is_deeply($chinese->{outline}, $english->{outline},
-          'the same headings, paragraphs, lists, blocks and tables');
-is_deeply([ map { [ $_->[0], without_comments(@$_) ] }
-                @{ $chinese->{blocks} } ],
-          [ map { [ $_->[0], without_comments(@$_) ] }
-                @{ $english->{blocks} } ],
-          'the same blocks but for comments');
-is_deeply([ map { [ map { spans($_) } @$_ ] } @{ $chinese->{tables} } ],
-          [ map { [ map { spans($_) } @$_ ] } @{ $english->{tables} } ],
-          'the same names in each row of each table');
+    is_deeply($chinese->{outline}, $english->{outline},
+              "$name: the same headings, paragraphs, lists, blocks and tables");
+    is_deeply([ map { [ $_->[0], without_comments(@$_) ] }
+                    @{ $chinese->{blocks} } ],
+              [ map { [ $_->[0], without_comments(@$_) ] }
+                    @{ $english->{blocks} } ],
+              "$name: the same blocks but for comments");
+    is_deeply([ map { [ map { spans($_) } @$_ ] } @{ $chinese->{tables} } ],
+              [ map { [ map { spans($_) } @$_ ] } @{ $english->{tables} } ],
+              "$name: the same names in each row of each table");
+    is_deeply([ map { s/\.zh-CN\.md/.md/r =~ s/#.*//r } links($chinese{$name}) ],
+              [ map { s/\.zh-CN\.md/.md/r =~ s/#.*//r } links($name) ],
+              "$name: the same links");
+}
+
+
+# No dead link, and none that leads a reader into the other language, but for
+# the one at the head of each page.
+
+my %anchors = map { my $name = $_; $name => { map { anchor($_) => 1 }
+                                              $text{$name} =~ /^#+ (.*)/mg } }
+                  @names;
 
 for my $name (@names) {
-    my %anchors = map { $_ => 1 } map { anchor($_) }
-                      $text{$name} =~ /^#+ (.*)/mg;
+    my $language = $name =~ /\.zh-CN\.md$/ ? 1 : 0;
+    my (@dead, $across);
 
-    is_deeply([ grep { !$anchors{$_} } $text{$name} =~ /\]\(#(.*?)\)/g ], [],
-              "$name: each link within leads somewhere");
+    for my $link (links($name)) {
+        my ($path, $anchor) = $link =~ /^([^#]*)#?(.*)/;
+        my $to = $path eq '' ? $name : resolved($name, $path);
+
+        push @dead, $link if !-e "$root/$to"
+                             || $anchor ne '' && !$anchors{$to}{$anchor};
+
+        $across++ if $to =~ /\.md$/
+                     && ($to =~ /\.zh-CN\.md$/ ? 1 : 0) != $language;
+    }
+
+    is_deeply(\@dead, [], "$name: each link leads somewhere");
+    is($across, 1, "$name: one to the other language");
 }
+
+is_deeply([ grep { my $page = $_; !grep { resolved('README.md', $_) eq $page }
+                                        links('README.md') }
+                 grep { m{^docs/} } @english ], [],
+          'README.md leads to each page');
 
 
 # Directives, variables, codes
@@ -115,21 +155,22 @@ while ($provider =~ /wechatpay_string\("(\w+)"\),\s+WECHATPAY_CODE_(\w+)/g) {
 
 cmp_ok(scalar keys %codes, '>', 20, 'and codes');
 
-for my $name (@names) {
-    my ($section) = $text{$name} =~ /^## (?:Directives|指令)\n(.*?)^## /ms;
-    my @listed = ($section =~ /^`(\w+) [^\n]*`http`/mg,
-                  map { first_words($_->[0]) }
-                      map { @$_[ 1 .. $#$_ ] }
-                      grep { $_->[0][0] =~ /^(?:Directive|指令)$/ }
-                      @{ parts($section)->{tables} });
+for my $name (map { ($_, $chinese{$_}) } 'docs/directives.md') {
+    my @rows = map { @$_[ 2 .. $#$_ ] }
+                   grep { $_->[0][0] =~ /^(?:Directive|指令)$/ }
+                        @{ $parts{$name}{tables} };
 
-    is_deeply([ sort @listed ], \@directives,
+    is_deeply([ sort $text{$name} =~ /^`(\w+) [^\n]*`http`/mg,
+                     map { first_words($_->[0]) } @rows ], \@directives,
               "$name: each directive, and no other");
 
-    ($section) = $text{$name} =~ /^## (?:Variables|变量)\n(.*?)^## /ms;
+    my ($section) = $text{$name} =~ /^## (?:Variables|变量)\n(.*)/ms;
+
     is_deeply([ sort $section =~ /`(\$refund_\w+)`(?=.* \|)/g ], \@variables,
               "$name: each variable, and no other");
+}
 
+for my $name (map { ($_, $chinese{$_}) } 'docs/refunds.md') {
     my ($table) = grep { $_->[0][0] eq '`code`' } @{ $parts{$name}{tables} };
     my @rows = @{ $table || [] }[ 2 .. $#{ $table || [] } ];
 
@@ -144,27 +185,54 @@ for my $name (@names) {
 }
 
 
-# The lines of the error log, piece by piece between what is filled in
+# The lines of the error log: each format in the sources that is written while
+# nginx serves or starts has its line in the table, and each line its format.
 
-my $sources = join '', map { read_file($_) }
-                       glob "$root/*.c $root/src/*.c $root/src/*/*.c";
+my %formats;
 
-$sources =~ s/"\s+"//g;
-$sources =~ s/\\"/"/g;
+for (glob "$root/*.c $root/src/*.c $root/src/*/*.c") {
+    my $source = read_file($_);
+
+    while ($source =~ /\bngx_(?:log_error|refund_log_limited)\((?!ngx_uint_t )
+                       (.*?)\);$/msxg)
+    {
+        my $call = $1 =~ s/(?<!\\)"\s+"//gr;
+
+        # a literal before the format is the reason that a line is counted by,
+        # and what comes after it is filled in
+
+        $call =~ s/"[^"]+",\s+(?=")//;
+        $call =~ s/(?<!\\)",.*/"/s;
+
+        # a connection's line begins with the label of its server
+
+        for ($call =~ /"((?:[^"\\]|\\.)*)"/g) {
+            my $format = s/\\"/"/gr =~ s/^%V is /refund_store "%V" is /r;
+
+            $formats{$format} = 0 if $format =~ /\w \w/ && $format !~ /^%\*s/;
+        }
+    }
+}
 
 my ($log) = grep { grep { $_->[0] =~ /^`refund notify ID/ } @$_ }
-                 @{ $english->{tables} };
+                 @{ $parts{'docs/troubleshooting.md'}{tables} };
 my @lines = map { $_->[0] =~ /`([^`]{12,})`/g } @{ $log || [] };
 
 cmp_ok(scalar @lines, '>', 20, 'the error log has lines');
 
 for my $line (@lines) {
-    my @pieces = grep { length > 7 }
-                 split / ?(?:"[A-Z]+"|\b[A-Z]+\b|…|: |, ) ?/, $line;
+    my $pattern = join '', map { /…/ ? '.*'
+                                 : /^[A-Z]+$/ ? '%\*?[a-zA-Z]+'
+                                 : quotemeta }
+                               split /( ?…|\b[A-Z]+\b)/, $line;
+    my @matching = grep { /^$pattern/ } keys %formats;
 
-    ok(@pieces && !(grep { index($sources, $_) < 0 } @pieces),
-       "a line of the error log: $line" =~ s/…/.../gr) or diag(explain \@pieces);
+    ok(scalar @matching, "a line of the error log: $line" =~ s/…/.../gr);
+    $formats{$_} = 1 for @matching;
 }
+
+is_deeply([ sort grep { !$formats{$_} } keys %formats ], [],
+          'each line of the error log is there');
 
 done_testing();
 
@@ -255,6 +323,34 @@ sub spans {
     my ($row) = @_;
 
     return [ sort "@$row" =~ /`([^`]+)`/g ];
+}
+
+
+# Within the project: relative ones.
+
+sub links {
+    my ($name) = @_;
+
+    return grep { !/^https?:/ } $text{$name} =~ /\]\(([^)\s]+)\)/g;
+}
+
+
+sub resolved {
+    my ($name, $path) = @_;
+
+    my @path = split m{/}, dirname($name) . "/$path";
+    my @to;
+
+    for (@path) {
+        if ($_ eq '..') {
+            pop @to;
+
+        } elsif ($_ ne '.') {
+            push @to, $_;
+        }
+    }
+
+    return join '/', @to;
 }
 
 
