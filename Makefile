@@ -4,6 +4,7 @@
 #   make install    into that nginx' directory of modules
 #   make demo       see it work (STORE=redis: with a Redis of its own)
 #   make test       prove all of it, in about ten minutes
+#   make test-trixie    the suite in a Debian 13, which it makes
 #   make clean
 #
 # Each installs what it lacks on Debian.  NGINX_SRC=directory builds for an
@@ -47,6 +48,7 @@ endif
 .PHONY: all install demo clean FORCE
 .PHONY: build-clang build-asan build-nginx-source
 .PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
+.PHONY: test-trixie
 
 
 all: $(MODULE)
@@ -131,9 +133,17 @@ test-nginx-source:
 	@REFUND_NOTIFY_MODULE=$(abspath $(BUILD)/nginx-source/$(NAME)) \
 	 $(prove) t/10-answers.t
 
+# TESTS: some tests only
+
+test-trixie:
+	@tools/install-dependencies.sh trixie
+	@tools/test-trixie.sh $(BUILD)/trixie $(TESTS)
+
+
+# the Debian made for test-trixie is root's
 
 clean:
-	rm -rf $(BUILD)
+	$(if $(wildcard $(BUILD)/trixie),$(SUDO)) rm -rf $(BUILD)
 
 
 include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk

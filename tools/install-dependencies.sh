@@ -4,7 +4,7 @@
 #
 # Installs the Debian packages that are missing, and says which.
 #
-#   tools/install-dependencies.sh [build|demo|test] ...
+#   tools/install-dependencies.sh [build|demo|suite|test|trixie|valkey] ...
 #
 # No service is started: not nginx' on port 80, nor Redis'.  Where all is
 # there, nothing is done, not even apt-get update.
@@ -31,17 +31,22 @@ if [ "${STORE-}" = redis ]; then
     demo="$demo redis-server"
 fi
 
-test="$simulators ca-certificates clang libclang-rt-dev curl dpkg-dev
-      libcmocka-dev openssl pkg-config redis-server valgrind"
+suite="$simulators ca-certificates curl openssl pkg-config redis-server"
+
+test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev valgrind"
 
 wanted=
 
 for purpose in "${@:-build}"; do
     case $purpose in
-        build) wanted="$wanted $build" ;;
-        demo)  wanted="$wanted $demo" ;;
-        test)  wanted="$wanted $test" ;;
-        *)     echo "usage: $0 [build|demo|test] ..." >&2; exit 2 ;;
+        build)  wanted="$wanted $build" ;;
+        demo)   wanted="$wanted $demo" ;;
+        suite)  wanted="$wanted $suite" ;;
+        test)   wanted="$wanted $test" ;;
+        trixie) wanted="$wanted debootstrap util-linux" ;;
+        valkey) wanted="$wanted valkey-server" ;;
+        *)      echo "usage: $0 [build|demo|suite|test|trixie|valkey] ..." >&2
+                exit 2 ;;
     esac
 done
 

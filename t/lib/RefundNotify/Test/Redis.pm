@@ -1,6 +1,7 @@
 package RefundNotify::Test::Redis;
 
-# A real redis-server in a directory of its own.
+# A real redis-server, or what the environment's REDIS_SERVER names (e.g.
+# valkey-server), in a directory of its own.
 #
 #   $redis = RefundNotify::Test::Redis->new(
 #       unix => 1,                 on a unix socket instead of a port
@@ -78,8 +79,8 @@ sub restart {
     unlink $self->{socket} if $self->{unix};
 
     my $log = "$self->{dir}/redis.log";
-    $self->{pid} = spawn([ 'redis-server', "$self->{dir}/redis.conf" ],
-                         output => $log);
+    $self->{pid} = spawn([ $ENV{REDIS_SERVER} || 'redis-server',
+                           "$self->{dir}/redis.conf" ], output => $log);
 
     wait_until(sub { eval { $self->command('PING') } }, 10)
         or die "redis-server does not answer:\n", read_file($log);
