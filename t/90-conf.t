@@ -72,7 +72,7 @@ $tested{'wechatpay_upstream_hosts.conf'} = 1;
 
 for my $name (qw(refund_delivery.conf refund_delivery_fastcgi.conf
                  refund_delivery_uwsgi.conf refund_delivery_scgi.conf
-                 wechatpay_upstream.conf))
+                 wechatpay_callback_addresses.conf wechatpay_upstream.conf))
 {
     my ($comment) = read_file("$conf/$name") =~ /\A((?:#.*\n)+)/;
     my $usage = join "\n", $comment =~ /^#   (.*)/mg;

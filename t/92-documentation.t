@@ -366,7 +366,7 @@ sub first_words {
 sub anchor {
     my ($heading) = @_;
 
-    $heading = lc $heading;
+    $heading = lc $heading =~ s/[`',.:]//gr;
     $heading =~ s/ /-/g;
     return $heading;
 }
