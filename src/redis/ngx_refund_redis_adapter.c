@@ -27,8 +27,12 @@ static void ngx_refund_redis_adapter_del_write(void *data);
 static void ngx_refund_redis_adapter_cleanup(void *data);
 
 static void ngx_refund_redis_adapter_functions(void);
+static size_t ngx_refund_redis_adapter_max(
+    ngx_refund_redis_adapter_t *adapter);
 static ngx_int_t ngx_refund_redis_adapter_object(const redisReadTask *task,
     size_t size);
+static ngx_int_t ngx_refund_redis_adapter_message(const redisReadTask *task,
+    const char *text, size_t len);
 static void *ngx_refund_redis_adapter_string(const redisReadTask *task,
     char *text, size_t len);
 static void *ngx_refund_redis_adapter_array(const redisReadTask *task,
@@ -119,7 +123,7 @@ ngx_refund_redis_adapter_read_handler(ngx_event_t *ev)
 
     reader = adapter->context->c.reader;
 
-    if (reader->len - reader->pos > NGX_REFUND_REDIS_REPLY_MAX) {
+    if (reader->len - reader->pos > ngx_refund_redis_adapter_max(adapter)) {
         adapter->interrupted(adapter, 0);
     }
 }
@@ -319,6 +323,14 @@ ngx_refund_redis_adapter_functions(void)
 }
 
 
+static size_t
+ngx_refund_redis_adapter_max(ngx_refund_redis_adapter_t *adapter)
+{
+    return adapter->large ? NGX_REFUND_REDIS_LARGE_REPLY_MAX
+                          : NGX_REFUND_REDIS_REPLY_MAX;
+}
+
+
 /*
  * May the reader make an object of a reply?  A refusal looks to hiredis as if
  * memory were short, and ends the connection.
@@ -342,6 +354,7 @@ ngx_refund_redis_adapter_object(const redisReadTask *task, size_t size)
          */
 
         if (adapter->context->replies.head == NULL
+            && !(adapter->context->c.flags & REDIS_SUBSCRIBED)
             && task->type != REDIS_REPLY_ERROR)
         {
             adapter->broken = "Redis sent a reply that was not asked for";
@@ -358,7 +371,7 @@ ngx_refund_redis_adapter_object(const redisReadTask *task, size_t size)
     adapter->reply_size += sizeof(redisReply) + size;
 
     if (depth > NGX_REFUND_REDIS_DEPTH_MAX
-        || adapter->reply_size > 2 * NGX_REFUND_REDIS_REPLY_MAX)
+        || adapter->reply_size > 2 * ngx_refund_redis_adapter_max(adapter))
     {
         adapter->broken = "Redis sent a reply that is too large";
         return NGX_ERROR;
@@ -381,11 +394,58 @@ ngx_refund_redis_adapter_object(const redisReadTask *task, size_t size)
 }
 
 
+/*
+ * To hiredis whatever a server says that was subscribed to has the form of a
+ * message: it would abort the process otherwise.
+ */
+
+static ngx_int_t
+ngx_refund_redis_adapter_message(const redisReadTask *task, const char *text,
+    size_t len)
+{
+    ngx_refund_redis_adapter_t  *adapter;
+
+    adapter = task->privdata;
+
+    if (!(adapter->context->c.flags & REDIS_SUBSCRIBED)
+        || adapter->context->replies.head)
+    {
+        return NGX_OK;
+    }
+
+    if (task->parent == NULL) {
+
+        if (task->type == REDIS_REPLY_ERROR
+            || (task->type == REDIS_REPLY_ARRAY && len == 3))
+        {
+            return NGX_OK;
+        }
+
+    } else if (task->parent->parent == NULL) {
+
+        if (task->idx == 2
+            || (task->idx == 1 && task->type == REDIS_REPLY_STRING)
+            || (task->idx == 0 && task->type == REDIS_REPLY_STRING
+                && ((len == 7 && ngx_memcmp(text, "message", 7) == 0)
+                    || (len == 9 && ngx_memcmp(text, "subscribe", 9) == 0))))
+        {
+            return NGX_OK;
+        }
+    }
+
+    adapter->broken = "Redis sent a reply that was not asked for";
+
+    return NGX_ERROR;
+}
+
+
 static void *
 ngx_refund_redis_adapter_string(const redisReadTask *task, char *text,
     size_t len)
 {
-    if (ngx_refund_redis_adapter_object(task, len) != NGX_OK) {
+    if (ngx_refund_redis_adapter_object(task, len) != NGX_OK
+        || ngx_refund_redis_adapter_message(task, text, len) != NGX_OK)
+    {
         return NULL;
     }
 
@@ -397,15 +457,24 @@ static void *
 ngx_refund_redis_adapter_array(const redisReadTask *task,
     ngx_refund_redis_elements_t elements)
 {
-    size_t  size;
+    size_t                       size;
+    ngx_uint_t                   max;
+    ngx_refund_redis_adapter_t  *adapter;
+
+    adapter = task->privdata;
+    max = adapter->large ? NGX_REFUND_REDIS_LARGE_ELEMENTS_MAX
+                         : NGX_REFUND_REDIS_ELEMENTS_MAX;
 
     /* a count that no reply can have is not multiplied */
 
-    size = (size_t) elements > NGX_REFUND_REDIS_ELEMENTS_MAX
-           ? 2 * NGX_REFUND_REDIS_REPLY_MAX
+    size = (size_t) elements > max
+           ? 2 * ngx_refund_redis_adapter_max(adapter)
            : (size_t) elements * sizeof(redisReply *);
 
-    if (ngx_refund_redis_adapter_object(task, size) != NGX_OK) {
+    if (ngx_refund_redis_adapter_object(task, size) != NGX_OK
+        || ngx_refund_redis_adapter_message(task, NULL, (size_t) elements)
+           != NGX_OK)
+    {
         return NULL;
     }
 
@@ -416,7 +485,9 @@ ngx_refund_redis_adapter_array(const redisReadTask *task,
 static void *
 ngx_refund_redis_adapter_integer(const redisReadTask *task, long long value)
 {
-    if (ngx_refund_redis_adapter_object(task, 0) != NGX_OK) {
+    if (ngx_refund_redis_adapter_object(task, 0) != NGX_OK
+        || ngx_refund_redis_adapter_message(task, NULL, 0) != NGX_OK)
+    {
         return NULL;
     }
 
@@ -427,7 +498,9 @@ ngx_refund_redis_adapter_integer(const redisReadTask *task, long long value)
 static void *
 ngx_refund_redis_adapter_nil(const redisReadTask *task)
 {
-    if (ngx_refund_redis_adapter_object(task, 0) != NGX_OK) {
+    if (ngx_refund_redis_adapter_object(task, 0) != NGX_OK
+        || ngx_refund_redis_adapter_message(task, NULL, 0) != NGX_OK)
+    {
         return NULL;
     }
 

@@ -20,12 +20,15 @@
 
 /*
  * Bytes that may wait to be read, one reply being twice as many at the most;
- * and elements of one array.
+ * and elements of one array.  Large: a cluster of 16384 ranges of one slot.
  */
 
 #define NGX_REFUND_REDIS_REPLY_MAX     65536
 #define NGX_REFUND_REDIS_ELEMENTS_MAX  1024
 #define NGX_REFUND_REDIS_DEPTH_MAX     4
+
+#define NGX_REFUND_REDIS_LARGE_REPLY_MAX     (8 * 1024 * 1024)
+#define NGX_REFUND_REDIS_LARGE_ELEMENTS_MAX  16384
 
 
 typedef struct ngx_refund_redis_adapter_s  ngx_refund_redis_adapter_t;
@@ -35,6 +38,7 @@ struct ngx_refund_redis_adapter_s {
     ngx_connection_t   *connection;
     size_t              reply_size;     /* of the reply being read */
     const char         *broken;         /* what is wrong with it, static */
+    unsigned            large:1;        /* the owner's: replies may be */
 
     /*
      * The owner's.  detached() is called from within hiredis: the context is
@@ -52,7 +56,8 @@ struct ngx_refund_redis_adapter_s {
 /*
  * Ties a context without an error, whose callbacks are not set yet, to the
  * event loop, and bounds its replies; a reply that nobody waits for ends the
- * connection.  NGX_ERROR: no free connection, the context is the caller's to
+ * connection, and so does anything else than a message where one is subscribed
+ * to.  NGX_ERROR: no free connection, the context is the caller's to
  * free.  The socket remains hiredis' to close.
  */
 

@@ -33,25 +33,11 @@ typedef enum {
 } ngx_refund_redis_state_e;
 
 
-typedef struct {
-    ngx_queue_t                      queue;     /* waiting, sent, or ended */
-    ngx_refund_redis_connection_t   *connection;
-    ngx_msec_t                       deadline;
-    ngx_refund_redis_handler_pt      handler;
-    void                            *data;
-    const char                      *error;
-    ngx_uint_t                       n;
-    ngx_uint_t                       answered;
-    redisReply                      *replies[NGX_REFUND_REDIS_COMMANDS_MAX];
-    size_t                           len[NGX_REFUND_REDIS_COMMANDS_MAX];
-    size_t                           size;
-    u_char                           bytes[1];
-} ngx_refund_redis_request_t;
-
-
 struct ngx_refund_redis_connection_s {
     ngx_refund_redis_adapter_t       adapter;
-    ngx_refund_redis_server_t       *server;
+    const ngx_refund_redis_server_t  *server;
+    ngx_refund_redis_address_t       address;
+    ngx_refund_redis_owner_t         owner;
     ngx_refund_redis_state_e         state;
 
     /* oldest first: the timeout is the same for all */
@@ -73,32 +59,38 @@ struct ngx_refund_redis_connection_s {
     const char                      *last;      /* why it went down last */
     u_char                           detail[128];
 
+    ngx_queue_t                      queue;     /* of those that retire */
+    ngx_refund_redis_message_pt      message;
+
     unsigned                         down:1;
     unsigned                         lost:1;
     unsigned                         refused:1;
+    unsigned                         retired:1;
     unsigned                         closed:1;
+
+    u_char                           host[1];
 };
 
 
-static ngx_refund_redis_request_t *ngx_refund_redis_request(
-    ngx_refund_redis_connection_t *rc,
-    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
-    ngx_refund_redis_handler_pt handler, void *data);
 static void ngx_refund_redis_request_write(ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_request_end(ngx_refund_redis_request_t *request,
     const char *error);
-static void ngx_refund_redis_request_free(ngx_refund_redis_request_t *request);
+static ngx_int_t ngx_refund_redis_append(ngx_refund_redis_connection_t *rc,
+    ngx_refund_redis_request_t *request, u_char *bytes, size_t len);
 static void ngx_refund_redis_reply_handler(redisAsyncContext *context,
+    void *reply, void *data);
+static void ngx_refund_redis_message_handler(redisAsyncContext *context,
     void *reply, void *data);
 
 static void ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc);
 static void ngx_refund_redis_connect_handler(const redisAsyncContext *context,
     int status);
 static void ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc);
-static void ngx_refund_redis_handshake_handler(void *data,
-    redisReply **replies, const char *error);
+static void ngx_refund_redis_handshake_done(
+    ngx_refund_redis_request_t *request);
 static const char *ngx_refund_redis_handshake_error(
     ngx_refund_redis_connection_t *rc, redisReply **replies);
+static const char *ngx_refund_redis_role_error(redisReply *r);
 
 static void ngx_refund_redis_detached(ngx_refund_redis_adapter_t *adapter);
 static void ngx_refund_redis_interrupted(ngx_refund_redis_adapter_t *adapter,
@@ -119,16 +111,24 @@ static ngx_uint_t ngx_refund_redis_reached(ngx_msec_t time);
 
 
 ngx_refund_redis_connection_t *
-ngx_refund_redis_open(ngx_refund_redis_server_t *server)
+ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
+    const ngx_refund_redis_address_t *address,
+    const ngx_refund_redis_owner_t *owner)
 {
     ngx_refund_redis_connection_t  *rc;
 
-    rc = ngx_calloc(sizeof(ngx_refund_redis_connection_t), ngx_cycle->log);
+    rc = ngx_calloc(sizeof(ngx_refund_redis_connection_t) + address->host.len,
+                    ngx_cycle->log);
     if (rc == NULL) {
         return NULL;
     }
 
     rc->server = server;
+    rc->address.host.data = rc->host;
+    rc->address.host.len = address->host.len;
+    rc->address.port = address->port;
+    ngx_memcpy(rc->host, address->host.data, address->host.len);
+
     rc->adapter.data = rc;
     rc->adapter.detached = ngx_refund_redis_detached;
     rc->adapter.interrupted = ngx_refund_redis_interrupted;
@@ -155,17 +155,41 @@ ngx_refund_redis_open(ngx_refund_redis_server_t *server)
 
     rc->last = "Redis was not connected to yet";
 
-    /* from the event loop: ngx_current_msec may be old in a new process */
-
     rc->not_before = ngx_current_msec;
-    ngx_add_timer(&rc->retry, 1);
+
+    if (owner) {
+        rc->owner = *owner;
+        rc->adapter.large = owner->large;
+
+    } else {
+
+        /* from the event loop: ngx_current_msec may be old in a new process */
+
+        ngx_add_timer(&rc->retry, 1);
+    }
 
     return rc;
 }
 
 
 void
-ngx_refund_redis_close(ngx_refund_redis_connection_t *rc)
+ngx_refund_redis_connection_connect(ngx_refund_redis_connection_t *rc)
+{
+    if (rc->state != NGX_REFUND_REDIS_DISCONNECTED || rc->closed) {
+        return;
+    }
+
+    if (ngx_refund_redis_reached(rc->not_before)) {
+        ngx_refund_redis_connect(rc);
+
+    } else if (!rc->retry.timer_set) {
+        ngx_refund_redis_schedule(rc);
+    }
+}
+
+
+void
+ngx_refund_redis_connection_close(ngx_refund_redis_connection_t *rc)
 {
     ngx_queue_t                 *q;
     ngx_refund_redis_request_t  *request;
@@ -200,17 +224,53 @@ ngx_refund_redis_close(ngx_refund_redis_connection_t *rc)
         ngx_del_timer(&rc->retry);
     }
 
+    if (rc->retired) {
+        ngx_queue_remove(&rc->queue);
+    }
+
     ngx_free(rc);
 }
 
 
-const char *
-ngx_refund_redis_send(ngx_refund_redis_connection_t *rc,
-    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
-    ngx_refund_redis_handler_pt handler, void *data)
+void
+ngx_refund_redis_connection_retire(ngx_refund_redis_connection_t *rc,
+    ngx_queue_t *queue)
 {
-    ngx_uint_t                   wait;
+    ngx_queue_t                 *q;
     ngx_refund_redis_request_t  *request;
+
+    rc->retired = 1;
+    ngx_queue_insert_tail(queue, &rc->queue);
+
+    while (!ngx_queue_empty(&rc->waiting)) {
+        q = ngx_queue_head(&rc->waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+        ngx_refund_redis_request_end(request, "the Redis node is no longer "
+                                              "in use");
+    }
+
+    ngx_post_event(&rc->posted, &ngx_posted_events);
+}
+
+
+void
+ngx_refund_redis_connections_close(ngx_queue_t *queue)
+{
+    ngx_refund_redis_connection_t  *rc;
+
+    while (!ngx_queue_empty(queue)) {
+        rc = ngx_queue_data(ngx_queue_head(queue),
+                            ngx_refund_redis_connection_t, queue);
+        ngx_refund_redis_connection_close(rc);
+    }
+}
+
+
+const char *
+ngx_refund_redis_connection_send(ngx_refund_redis_connection_t *rc,
+    ngx_refund_redis_request_t *request)
+{
+    ngx_uint_t  wait;
 
     if (rc->closed) {
         return "the worker exits";
@@ -235,10 +295,9 @@ ngx_refund_redis_send(ngx_refund_redis_connection_t *rc,
         }
     }
 
-    request = ngx_refund_redis_request(rc, commands, n, handler, data);
-    if (request == NULL) {
-        return "out of memory";
-    }
+    request->connection = rc;
+    request->deadline = ngx_current_msec + rc->server->timeout;
+    rc->pending++;
 
     if (rc->state == NGX_REFUND_REDIS_READY) {
         ngx_refund_redis_request_write(request);
@@ -263,8 +322,23 @@ ngx_refund_redis_send(ngx_refund_redis_connection_t *rc,
 }
 
 
+ngx_int_t
+ngx_refund_redis_connection_cancel(ngx_refund_redis_request_t *request)
+{
+    if (request->written || request->error) {
+        return NGX_DECLINED;
+    }
+
+    ngx_queue_remove(&request->queue);
+    request->connection->pending--;
+
+    return NGX_OK;
+}
+
+
 void
-ngx_refund_redis_drop(ngx_refund_redis_connection_t *rc, const char *reason)
+ngx_refund_redis_connection_drop(ngx_refund_redis_connection_t *rc,
+    const char *reason)
 {
     ngx_queue_t                 *q;
     ngx_refund_redis_request_t  *request;
@@ -286,99 +360,39 @@ ngx_refund_redis_drop(ngx_refund_redis_connection_t *rc, const char *reason)
 }
 
 
-/* A request with its commands in RESP: arrays of bulk strings. */
-
-static ngx_refund_redis_request_t *
-ngx_refund_redis_request(ngx_refund_redis_connection_t *rc,
-    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
-    ngx_refund_redis_handler_pt handler, void *data)
-{
-    size_t                       size;
-    u_char                      *p, *start;
-    ngx_uint_t                   i, k;
-    ngx_refund_redis_request_t  *request;
-
-    size = 0;
-
-    for (i = 0; i < n; i++) {
-        size += sizeof("*" CRLF) - 1 + NGX_INT_T_LEN;
-
-        for (k = 0; k < commands[i].argc; k++) {
-            size += sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN
-                    + commands[i].argv[k].len;
-        }
-    }
-
-    request = ngx_alloc(sizeof(ngx_refund_redis_request_t) + size,
-                        ngx_cycle->log);
-    if (request == NULL) {
-        return NULL;
-    }
-
-    ngx_memzero(request, sizeof(ngx_refund_redis_request_t));
-
-    p = request->bytes;
-
-    for (i = 0; i < n; i++) {
-        start = p;
-        p = ngx_sprintf(p, "*%ui" CRLF, commands[i].argc);
-
-        for (k = 0; k < commands[i].argc; k++) {
-            p = ngx_sprintf(p, "$%uz" CRLF, commands[i].argv[k].len);
-            p = ngx_cpymem(p, commands[i].argv[k].data,
-                           commands[i].argv[k].len);
-            *p++ = CR;
-            *p++ = LF;
-        }
-
-        request->len[i] = p - start;
-    }
-
-    request->connection = rc;
-    request->deadline = ngx_current_msec + rc->server->timeout;
-    request->handler = handler;
-    request->data = data;
-    request->n = n;
-    request->size = size;
-
-    rc->pending++;
-
-    return request;
-}
-
-
 static void
 ngx_refund_redis_request_write(ngx_refund_redis_request_t *request)
 {
     u_char                         *p;
     ngx_uint_t                      i;
-    struct redisCallback           *tail;
-    redisAsyncContext              *context;
     ngx_refund_redis_connection_t  *rc;
 
+    static u_char                   asking[] = "*1" CRLF "$6" CRLF "ASKING"
+                                               CRLF;
+
     rc = request->connection;
-    context = rc->adapter.context;
+    request->written = 1;
 
     ngx_queue_insert_tail(&rc->sent, &request->queue);
 
     p = request->bytes;
 
     for (i = 0; i < request->n; i++) {
-        tail = context->replies.tail;
 
-        /*
-         * hiredis 0.14 sends the command even if there was no memory for its
-         * callback: all replies after it would go to the wrong ones
-         */
+        if (i < request->first) {
+            p += request->len[i];
+            continue;
+        }
 
-        if (redisAsyncFormattedCommand(context, ngx_refund_redis_reply_handler,
-                                       request, (char *) p, request->len[i])
-            != REDIS_OK
-            || context->replies.tail == tail)
+        if ((request->asking
+             && ngx_refund_redis_append(rc, NULL, asking, sizeof(asking) - 1)
+                != NGX_OK)
+            || ngx_refund_redis_append(rc, request, p, request->len[i])
+               != NGX_OK)
         {
             request->n = i;
 
-            if (i == 0) {
+            if (i == request->first) {
                 ngx_refund_redis_request_end(request, "out of memory");
 
             } else {
@@ -393,6 +407,31 @@ ngx_refund_redis_request_write(ngx_refund_redis_request_t *request)
 
         p += request->len[i];
     }
+}
+
+
+/* request NULL: nobody wants the reply. */
+
+static ngx_int_t
+ngx_refund_redis_append(ngx_refund_redis_connection_t *rc,
+    ngx_refund_redis_request_t *request, u_char *bytes, size_t len)
+{
+    redisAsyncContext     *context;
+    struct redisCallback  *tail;
+
+    context = rc->adapter.context;
+    tail = context->replies.tail;
+
+    /*
+     * hiredis 0.14 sends the command even if there was no memory for its
+     * callback: all replies after it would go to the wrong ones
+     */
+
+    return (redisAsyncFormattedCommand(context, ngx_refund_redis_reply_handler,
+                                       request, (char *) bytes, len)
+            == REDIS_OK
+            && context->replies.tail != tail)
+           ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -418,29 +457,6 @@ ngx_refund_redis_request_end(ngx_refund_redis_request_t *request,
 
 
 static void
-ngx_refund_redis_request_free(ngx_refund_redis_request_t *request)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < request->n; i++) {
-        if (request->replies[i]) {
-            freeReplyObject(request->replies[i]);
-        }
-    }
-
-    /* of the handshake it holds the password */
-
-    if (request->handler == ngx_refund_redis_handshake_handler) {
-        ngx_explicit_memzero(request->bytes, request->size);
-    }
-
-    request->connection->pending--;
-
-    ngx_free(request);
-}
-
-
-static void
 ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
     void *data)
 {
@@ -449,6 +465,10 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
 
     const ngx_refund_redis_error_t  *error;
     ngx_refund_redis_connection_t   *rc;
+
+    if (request == NULL) {
+        return;
+    }
 
     rc = request->connection;
 
@@ -464,7 +484,7 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
         request->replies[request->answered] = r;
 
         if (r->type == REDIS_REPLY_ERROR
-            && request->handler != ngx_refund_redis_handshake_handler)
+            && request->done != ngx_refund_redis_handshake_done)
         {
             error = ngx_refund_redis_error(r->str, r->len);
 
@@ -472,7 +492,12 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
                 request->error = error->phrase;
             }
 
-            if (error->action != NGX_REFUND_REDIS_KEEP) {
+            /* of several nodes, the owner knows where else to go */
+
+            if (error->action == NGX_REFUND_REDIS_REFUSED
+                || (error->action == NGX_REFUND_REDIS_RECONNECT
+                    && rc->owner.down == NULL))
+            {
                 rc->refused = (error->action == NGX_REFUND_REDIS_REFUSED);
                 rc->drop = error->phrase;
                 ngx_post_event(&rc->posted, &ngx_posted_events);
@@ -489,10 +514,10 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
 static void
 ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 {
-    redisAsyncContext          *context;
-    ngx_refund_redis_server_t  *server;
+    redisAsyncContext           *context;
+    ngx_refund_redis_address_t  *address;
 
-    server = rc->server;
+    address = &rc->address;
 
     if (rc->retry.timer_set) {
         ngx_del_timer(&rc->retry);
@@ -503,16 +528,17 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
     rc->drop = NULL;
     rc->detail[0] = '\0';
     rc->refused = 0;
-    rc->attempt = ngx_current_msec + server->timeout;
+    rc->attempt = ngx_current_msec + rc->server->timeout;
     rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_DELAY_MIN;
 
     /* host is numeric: getaddrinfo() asks nobody */
 
-    if (server->port) {
-        context = redisAsyncConnect((char *) server->host.data, server->port);
+    if (address->port) {
+        context = redisAsyncConnect((char *) address->host.data,
+                                    address->port);
 
     } else {
-        context = redisAsyncConnectUnix((char *) server->host.data);
+        context = redisAsyncConnectUnix((char *) address->host.data);
     }
 
     if (context == NULL) {
@@ -523,7 +549,7 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 
     /* a peer that has vanished is found out, even if it is never asked */
 
-    if (context->err == 0 && server->port) {
+    if (context->err == 0 && address->port) {
         (void) redisEnableKeepAlive(&context->c);
         context->err = context->c.err;
     }
@@ -577,12 +603,12 @@ ngx_refund_redis_connect_handler(const redisAsyncContext *context, int status)
 static void
 ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc)
 {
-    ngx_uint_t                   n;
-    ngx_str_t                    auth[3], select[2], ping[1];
-    u_char                       database[NGX_INT_T_LEN];
-    ngx_refund_redis_server_t   *server;
-    ngx_refund_redis_command_t   commands[3];
-    ngx_refund_redis_request_t  *request;
+    ngx_uint_t                        n;
+    ngx_str_t                         auth[3], select[2], ping[1];
+    u_char                            database[NGX_INT_T_LEN];
+    ngx_refund_redis_command_t        commands[NGX_REFUND_REDIS_COMMANDS_MAX];
+    ngx_refund_redis_request_t       *request;
+    const ngx_refund_redis_server_t  *server;
 
     server = rc->server;
     n = 0;
@@ -613,41 +639,54 @@ ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc)
         n++;
     }
 
-    ngx_str_set(&ping[0], "PING");
+    if (rc->owner.master) {
+        ngx_str_set(&ping[0], "ROLE");
+
+    } else {
+        ngx_str_set(&ping[0], "PING");
+    }
 
     commands[n].argc = 1;
     commands[n].argv = ping;
     n++;
 
-    request = ngx_refund_redis_request(rc, commands, n,
-                                       ngx_refund_redis_handshake_handler, rc);
+    request = ngx_refund_redis_request_create(commands, n);
     if (request == NULL) {
         rc->drop = "out of memory";
         ngx_post_event(&rc->posted, &ngx_posted_events);
         return;
     }
 
+    request->done = ngx_refund_redis_handshake_done;
+    request->secret = 1;
+    request->connection = rc;
     request->deadline = rc->attempt;
+    rc->pending++;
 
     ngx_refund_redis_request_write(request);
 }
 
 
 static void
-ngx_refund_redis_handshake_handler(void *data, redisReply **replies,
-    const char *error)
+ngx_refund_redis_handshake_done(ngx_refund_redis_request_t *request)
 {
-    ngx_refund_redis_connection_t  *rc = data;
-
+    const char                     *error;
     ngx_queue_t                    *q;
-    ngx_refund_redis_request_t     *request;
+    ngx_refund_redis_connection_t  *rc;
 
-    if (error || rc->state != NGX_REFUND_REDIS_HANDSHAKE) {
+    rc = request->connection;
+
+    if (request->error || rc->state != NGX_REFUND_REDIS_HANDSHAKE) {
+
         /* the connection is gone already, or about to be dropped */
+
+        ngx_refund_redis_request_free(request);
         return;
     }
 
-    error = ngx_refund_redis_handshake_error(rc, replies);
+    error = ngx_refund_redis_handshake_error(rc, request->replies);
+
+    ngx_refund_redis_request_free(request);
 
     if (error) {
         ngx_refund_redis_free_context(rc, error);
@@ -718,7 +757,7 @@ ngx_refund_redis_handshake_error(ngx_refund_redis_connection_t *rc,
 
         /* a user without the permission to PING may yet do all we need */
 
-        if (ngx_refund_redis_error_no_command(error)) {
+        if (ngx_refund_redis_error_no_command(error) && !rc->owner.master) {
             return NULL;
         }
 
@@ -727,8 +766,29 @@ ngx_refund_redis_handshake_error(ngx_refund_redis_connection_t *rc,
         return error->phrase;
     }
 
+    if (rc->owner.master) {
+        return ngx_refund_redis_role_error(r);
+    }
+
     return (r->type == REDIS_REPLY_STATUS) ? NULL
                                            : "Redis sent an unexpected reply";
+}
+
+
+/* https://redis.io/docs/latest/commands/role/ */
+
+static const char *
+ngx_refund_redis_role_error(redisReply *r)
+{
+    if (r->type != REDIS_REPLY_ARRAY
+        || r->elements == 0
+        || r->element[0]->type != REDIS_REPLY_STRING)
+    {
+        return "Redis sent an unexpected reply";
+    }
+
+    return ngx_strcmp(r->element[0]->str, "master") == 0
+           ? NULL : "Redis is a read-only replica";
 }
 
 
@@ -890,12 +950,28 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
         request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
 
         ngx_queue_remove(q);
-        request->handler(request->data, request->replies, request->error);
-        ngx_refund_redis_request_free(request);
+        rc->pending--;
+        request->done(request);
+    }
+
+    rc->timer.cancelable = (rc->pending == 0);
+
+    if (rc->retired && rc->pending == 0 && !rc->closed) {
+        ngx_refund_redis_connection_close(rc);
+        return;
     }
 
     if (rc->lost) {
         rc->lost = 0;
+
+        if (rc->owner.down) {
+            if (!rc->retired && !rc->closed) {
+                rc->owner.down(rc->owner.data, rc->last,
+                               (char *) rc->detail);
+            }
+
+            return;
+        }
 
         if (!rc->down && !rc->closed) {
             rc->down = 1;
@@ -910,8 +986,6 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
             ngx_refund_redis_schedule(rc);
         }
     }
-
-    rc->timer.cancelable = (rc->pending == 0);
 }
 
 
@@ -1073,12 +1147,93 @@ ngx_refund_redis_up(ngx_refund_redis_connection_t *rc)
 {
     rc->failures = 0;
 
+    if (rc->owner.up) {
+        rc->owner.up(rc->owner.data);
+        return;
+    }
+
     if (rc->down) {
         rc->down = 0;
 
         ngx_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log, rc->server,
                                "%V is up again", &rc->server->label);
     }
+}
+
+
+ngx_int_t
+ngx_refund_redis_connection_subscribe(ngx_refund_redis_connection_t *rc,
+    const char *channel, ngx_refund_redis_message_pt handler)
+{
+    ngx_str_t                    argv[2];
+    ngx_int_t                    rv;
+    ngx_refund_redis_command_t   command;
+    ngx_refund_redis_request_t  *request;
+
+    ngx_str_set(&argv[0], "SUBSCRIBE");
+    argv[1].data = (u_char *) channel;
+    argv[1].len = ngx_strlen(channel);
+
+    command.argc = 2;
+    command.argv = argv;
+
+    request = ngx_refund_redis_request_create(&command, 1);
+    if (request == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc->message = handler;
+
+    rv = redisAsyncFormattedCommand(rc->adapter.context,
+                                    ngx_refund_redis_message_handler, rc,
+                                    (char *) request->bytes, request->len[0]);
+
+    ngx_refund_redis_request_free(request);
+
+    return (rv == REDIS_OK) ? NGX_OK : NGX_ERROR;
+}
+
+
+/* The adapter lets pass "subscribe" and "message" only, of three elements. */
+
+static void
+ngx_refund_redis_message_handler(redisAsyncContext *context, void *reply,
+    void *data)
+{
+    redisReply                     *r = reply;
+    ngx_refund_redis_connection_t  *rc = data;
+
+    ngx_str_t                       text;
+
+    if (r == NULL || r->element[2]->type != REDIS_REPLY_STRING) {
+        return;
+    }
+
+    text.data = (u_char *) r->element[2]->str;
+    text.len = r->element[2]->len;
+
+    rc->message(rc->owner.data, &text);
+}
+
+
+ngx_uint_t
+ngx_refund_redis_connection_is_up(ngx_refund_redis_connection_t *rc)
+{
+    return rc->state == NGX_REFUND_REDIS_READY;
+}
+
+
+ngx_uint_t
+ngx_refund_redis_connection_is_idle(ngx_refund_redis_connection_t *rc)
+{
+    return rc->pending == 0;
+}
+
+
+const ngx_refund_redis_address_t *
+ngx_refund_redis_connection_address(ngx_refund_redis_connection_t *rc)
+{
+    return &rc->address;
 }
 
 

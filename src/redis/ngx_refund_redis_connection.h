@@ -14,79 +14,101 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
-#include "ngx_refund_redis_adapter.h"
+#include "ngx_refund_redis_request.h"
 
 
-#define NGX_REFUND_REDIS_COMMANDS_MAX  3        /* of one request */
-#define NGX_REFUND_REDIS_PENDING_MAX   16384    /* requests */
-
-
-/* Where Redis is.  All strings are terminated by a NUL, none by len. */
+/*
+ * What a node of several has: whoever owns it says when to connect, and logs.
+ * up and down are called from the connection's own event, down as the last
+ * thing of it; detail is the system's own word, or empty.
+ */
 
 typedef struct {
-    ngx_str_t    label;         /* for logs, e.g. store "main" */
-    ngx_str_t    host;          /* a numeric address, or a socket's path */
-    in_port_t    port;          /* 0: host is the path of a Unix socket */
-    ngx_str_t    user;          /* len 0: the default user */
-    ngx_str_t    password;      /* len 0: none */
-    ngx_uint_t   database;
-    ngx_msec_t   timeout;       /* of connecting, and of each request */
-} ngx_refund_redis_server_t;
-
-
-typedef struct {
-    ngx_uint_t        argc;
-    const ngx_str_t  *argv;
-} ngx_refund_redis_command_t;
+    void       (*up)(void *data);
+    void       (*down)(void *data, const char *reason, const char *detail);
+    void        *data;
+    unsigned     master:1;      /* only a master will do */
+    unsigned     large:1;       /* its replies may be large */
+} ngx_refund_redis_owner_t;
 
 
 /*
- * How a request ends, always, and never from within another call: error is NULL
- * and replies has one for each command, none of them an error; or error is a
- * static phrase, and whether Redis has executed a command is unknown.  The
- * replies are freed when the handler returns.
+ * Makes the connection, on the heap; to be called in a worker.  server must
+ * live as long as it; of address it has a copy.  owner NULL: it begins to
+ * connect, does so again whenever it broke, and logs.  NULL: no memory.
  */
 
-typedef void (*ngx_refund_redis_handler_pt)(void *data, redisReply **replies,
-    const char *error);
+ngx_refund_redis_connection_t *ngx_refund_redis_connection_open(
+    const ngx_refund_redis_server_t *server,
+    const ngx_refund_redis_address_t *address,
+    const ngx_refund_redis_owner_t *owner);
 
 
-typedef struct ngx_refund_redis_connection_s  ngx_refund_redis_connection_t;
+/* Begins to connect, unless it has begun, or is not allowed to yet. */
+
+void ngx_refund_redis_connection_connect(ngx_refund_redis_connection_t *rc);
+
+
+/* Ends all requests, which are done now, and frees rc. */
+
+void ngx_refund_redis_connection_close(ngx_refund_redis_connection_t *rc);
 
 
 /*
- * Makes the connection, on the heap, and begins to connect; to be called in a
- * worker.  server must live as long as it.  NULL: no memory.
+ * For a connection with an owner, who takes leave of it: its requests end as
+ * they would, then it closes itself.  queue: where it is until then, to be
+ * closed by whoever has the queue, if that goes first.
  */
 
-ngx_refund_redis_connection_t *ngx_refund_redis_open(
-    ngx_refund_redis_server_t *server);
-
-
-/* Ends all requests, whose handlers are called now, and frees rc. */
-
-void ngx_refund_redis_close(ngx_refund_redis_connection_t *rc);
+void ngx_refund_redis_connection_retire(ngx_refund_redis_connection_t *rc,
+    ngx_queue_t *queue);
+void ngx_refund_redis_connections_close(ngx_queue_t *queue);
 
 
 /*
- * Sends 1 to NGX_REFUND_REDIS_COMMANDS_MAX commands in one write, once: a
- * request is never repeated.  While there is no connection it waits for the
- * next attempt.  NULL: the handler will be called within the timeout; else a
- * static phrase, and it will not.
+ * Sends the request, once.  While there is no connection it waits for the next
+ * attempt.  NULL: it will be done, within the timeout; else a static phrase,
+ * and it will not: it is still the caller's.
  */
 
-const char *ngx_refund_redis_send(ngx_refund_redis_connection_t *rc,
-    const ngx_refund_redis_command_t *commands, ngx_uint_t n,
-    ngx_refund_redis_handler_pt handler, void *data);
+const char *ngx_refund_redis_connection_send(ngx_refund_redis_connection_t *rc,
+    ngx_refund_redis_request_t *request);
 
 
 /*
- * For a handler whose replies are not those of its commands: drops the
- * connection, and fails all other requests with this static phrase.
+ * Takes back a request that was sent and is not done.  NGX_DECLINED: it was
+ * written, and will be done in its time.
  */
 
-void ngx_refund_redis_drop(ngx_refund_redis_connection_t *rc,
+ngx_int_t ngx_refund_redis_connection_cancel(
+    ngx_refund_redis_request_t *request);
+
+
+/* Drops the connection, and fails all requests with this static phrase. */
+
+void ngx_refund_redis_connection_drop(ngx_refund_redis_connection_t *rc,
     const char *reason);
+
+
+/*
+ * Subscribes to a channel; to be called in up(), and nothing is sent over the
+ * connection afterwards.  handler gets a message's payload, out of hiredis'
+ * own event: it may do no more than note it.  NGX_ERROR: out of memory.
+ */
+
+typedef void (*ngx_refund_redis_message_pt)(void *data, const ngx_str_t *text);
+
+ngx_int_t ngx_refund_redis_connection_subscribe(
+    ngx_refund_redis_connection_t *rc, const char *channel,
+    ngx_refund_redis_message_pt handler);
+
+
+ngx_uint_t ngx_refund_redis_connection_is_up(
+    ngx_refund_redis_connection_t *rc);
+ngx_uint_t ngx_refund_redis_connection_is_idle(
+    ngx_refund_redis_connection_t *rc);
+const ngx_refund_redis_address_t *ngx_refund_redis_connection_address(
+    ngx_refund_redis_connection_t *rc);
 
 
 #endif /* _NGX_REFUND_REDIS_CONNECTION_H_INCLUDED_ */

@@ -15,7 +15,7 @@
 
 #include "ngx_http_refund_store.h"
 #include "ngx_http_refund_store_table.h"
-#include "ngx_refund_redis_connection.h"
+#include "ngx_refund_redis.h"
 
 
 /* store->data: a ngx_http_refund_store_table_t */
@@ -30,9 +30,9 @@ extern const ngx_http_refund_store_ops_t  ngx_http_refund_store_shm_ops;
 /* store->data of Redis */
 
 typedef struct {
-    ngx_refund_redis_server_t        server;
-    ngx_str_t                        prefix;
-    ngx_refund_redis_connection_t   *connection;    /* the worker's */
+    ngx_refund_redis_conf_t   conf;
+    ngx_str_t                 prefix;
+    ngx_refund_redis_t       *client;       /* the worker's */
 } ngx_http_refund_store_redis_t;
 
 extern const ngx_http_refund_store_ops_t  ngx_http_refund_store_redis_ops;

@@ -44,7 +44,7 @@ typedef struct {
 
 ngx_int_t ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf);
 ngx_int_t ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
-    ngx_refund_redis_server_t *server);
+    ngx_refund_redis_conf_t *redis);
 
 
 #endif /* _NGX_HTTP_REFUND_STORE_CONF_H_INCLUDED_ */

@@ -60,8 +60,8 @@ static ngx_int_t ngx_http_refund_store_redis_set(
 static void ngx_http_refund_store_redis_text(ngx_http_refund_store_op_t *op,
     u_char state, ngx_http_refund_store_redis_text_t *text);
 static ngx_int_t ngx_http_refund_store_redis_send(
-    ngx_http_refund_store_op_t *op, ngx_uint_t state,
-    ngx_refund_redis_command_t *commands, ngx_uint_t n);
+    ngx_http_refund_store_op_t *op, ngx_uint_t state, const ngx_str_t *key,
+    const ngx_refund_redis_command_t *commands, ngx_uint_t n);
 static void ngx_http_refund_store_redis_handler(void *data,
     redisReply **replies, const char *error);
 static ngx_int_t ngx_http_refund_store_redis_claimed(
@@ -154,9 +154,9 @@ ngx_http_refund_store_redis_init_process(ngx_http_refund_store_t *store,
 
     redis = store->data;
 
-    redis->connection = ngx_refund_redis_open(&redis->server);
+    redis->client = ngx_refund_redis_open(&redis->conf);
 
-    return redis->connection ? NGX_OK : NGX_ERROR;
+    return redis->client ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -167,9 +167,9 @@ ngx_http_refund_store_redis_exit_process(ngx_http_refund_store_t *store)
 
     redis = store->data;
 
-    if (redis->connection) {
-        ngx_refund_redis_close(redis->connection);
-        redis->connection = NULL;
+    if (redis->client) {
+        ngx_refund_redis_close(redis->client);
+        redis->client = NULL;
     }
 }
 
@@ -203,7 +203,7 @@ ngx_http_refund_store_redis_claim(ngx_http_refund_store_op_t *op)
 
     return ngx_http_refund_store_redis_send(op,
                                             NGX_HTTP_REFUND_STORE_REDIS_CLAIM,
-                                            commands, 2);
+                                            &text.key, commands, 2);
 }
 
 
@@ -230,7 +230,7 @@ ngx_http_refund_store_redis_take_over(ngx_http_refund_store_op_t *op)
 
     return ngx_http_refund_store_redis_send(op,
                                          NGX_HTTP_REFUND_STORE_REDIS_TAKE_OVER,
-                                         &command, 1);
+                                         &text.key, &command, 1);
 }
 
 
@@ -255,7 +255,7 @@ ngx_http_refund_store_redis_renew(ngx_http_refund_store_op_t *op)
 
     return ngx_http_refund_store_redis_send(op,
                                             NGX_HTTP_REFUND_STORE_REDIS_RENEW,
-                                            &command, 1);
+                                            &text.key, &command, 1);
 }
 
 
@@ -283,7 +283,7 @@ ngx_http_refund_store_redis_release(ngx_http_refund_store_op_t *op)
 
     return ngx_http_refund_store_redis_send(op,
                                            NGX_HTTP_REFUND_STORE_REDIS_RELEASE,
-                                           &command, 1);
+                                           &text.key, &command, 1);
 }
 
 
@@ -321,7 +321,7 @@ ngx_http_refund_store_redis_set(ngx_http_refund_store_op_t *op, u_char state)
 
     return ngx_http_refund_store_redis_send(op,
                                             NGX_HTTP_REFUND_STORE_REDIS_COMMIT,
-                                            &command, 1);
+                                            &text.key, &command, 1);
 }
 
 
@@ -363,7 +363,8 @@ ngx_http_refund_store_redis_text(ngx_http_refund_store_op_t *op, u_char state,
 
 static ngx_int_t
 ngx_http_refund_store_redis_send(ngx_http_refund_store_op_t *op,
-    ngx_uint_t state, ngx_refund_redis_command_t *commands, ngx_uint_t n)
+    ngx_uint_t state, const ngx_str_t *key,
+    const ngx_refund_redis_command_t *commands, ngx_uint_t n)
 {
     const char                     *reason;
     ngx_http_refund_store_redis_t  *redis;
@@ -373,8 +374,8 @@ ngx_http_refund_store_redis_send(ngx_http_refund_store_op_t *op,
 
     /* NULL: this process has closed it, or never began, by "master_process" */
 
-    reason = (redis->connection == NULL) ? "Redis is not connected to here"
-             : ngx_refund_redis_send(redis->connection, commands, n,
+    reason = (redis->client == NULL) ? "Redis is not connected to here"
+             : ngx_refund_redis_send(redis->client, key, commands, n,
                                      ngx_http_refund_store_redis_handler, op);
     if (reason) {
         op->result = NGX_HTTP_REFUND_STORE_ERROR;
@@ -574,14 +575,10 @@ ngx_http_refund_store_redis_is_ok(redisReply *reply)
 static ngx_int_t
 ngx_http_refund_store_redis_unexpected(ngx_http_refund_store_op_t *op)
 {
-    ngx_http_refund_store_redis_t  *redis;
-
-    redis = op->store->data;
-
     op->result = NGX_HTTP_REFUND_STORE_ERROR;
     op->reason = "Redis sent an unexpected reply";
 
-    ngx_refund_redis_drop(redis->connection, op->reason);
+    ngx_refund_redis_distrust(op->reason);
 
     return NGX_OK;
 }

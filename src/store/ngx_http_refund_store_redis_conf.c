@@ -29,6 +29,7 @@ ngx_int_t
 ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
 {
     u_char                         *p;
+    ngx_refund_redis_server_t      *server;
     ngx_http_refund_store_redis_t  *redis;
 
     redis = ngx_pcalloc(conf->cf->pool, sizeof(ngx_http_refund_store_redis_t));
@@ -36,26 +37,28 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
         return NGX_ERROR;
     }
 
-    redis->server.label.len = sizeof("refund_store \"\"") - 1
+    server = &redis->conf.server;
+
+    server->label.len = sizeof("refund_store \"\"") - 1
                               + conf->store->name.len;
 
-    p = ngx_pnalloc(conf->cf->pool, redis->server.label.len);
+    p = ngx_pnalloc(conf->cf->pool, server->label.len);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    redis->server.label.data = p;
+    server->label.data = p;
     (void) ngx_sprintf(p, "refund_store \"%V\"", &conf->store->name);
 
-    if (ngx_http_refund_store_url(conf, &redis->server) != NGX_OK
-        || ngx_http_refund_store_login(conf, &redis->server) != NGX_OK
+    if (ngx_http_refund_store_url(conf, &redis->conf) != NGX_OK
+        || ngx_http_refund_store_login(conf, server) != NGX_OK
         || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
         || ngx_http_refund_store_timeout(conf) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    redis->server.timeout = conf->store->timeout;
+    server->timeout = conf->store->timeout;
 
     conf->store->ops = &ngx_http_refund_store_redis_ops;
     conf->store->data = redis;

@@ -18,17 +18,17 @@
 
 static ngx_int_t ngx_http_refund_store_database(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *path,
-    ngx_refund_redis_server_t *server);
+    ngx_refund_redis_conf_t *redis);
 static ngx_int_t ngx_http_refund_store_resolve(
-    ngx_http_refund_store_conf_t *conf, ngx_str_t *address,
-    ngx_refund_redis_server_t *server);
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *url,
+    ngx_refund_redis_address_t *address);
 
 
 /* host[:port][/database], [v6]..., or unix:/path[:database] */
 
 ngx_int_t
 ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
-    ngx_refund_redis_server_t *server)
+    ngx_refund_redis_conf_t *redis)
 {
     u_char     *p, *last;
     ngx_str_t   address, path;
@@ -62,17 +62,26 @@ ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
         path.len = last - path.data;
     }
 
-    if (ngx_http_refund_store_database(conf, &path, server) != NGX_OK) {
+    if (ngx_http_refund_store_database(conf, &path, redis) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return ngx_http_refund_store_resolve(conf, &address, server);
+    redis->addresses = ngx_pcalloc(conf->cf->pool,
+                                   sizeof(ngx_refund_redis_address_t));
+    if (redis->addresses == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->ops = &ngx_refund_redis_single_ops;
+    redis->n = 1;
+
+    return ngx_http_refund_store_resolve(conf, &address, redis->addresses);
 }
 
 
 static ngx_int_t
 ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
-    ngx_str_t *path, ngx_refund_redis_server_t *server)
+    ngx_str_t *path, ngx_refund_redis_conf_t *redis)
 {
     ngx_int_t   n;
     ngx_str_t  *param;
@@ -106,7 +115,7 @@ ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
         return NGX_ERROR;
     }
 
-    server->database = (ngx_uint_t) n;
+    redis->server.database = (ngx_uint_t) n;
 
     return NGX_OK;
 }
@@ -114,7 +123,7 @@ ngx_http_refund_store_database(ngx_http_refund_store_conf_t *conf,
 
 static ngx_int_t
 ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
-    ngx_str_t *address, ngx_refund_redis_server_t *server)
+    ngx_str_t *url, ngx_refund_redis_address_t *address)
 {
     size_t      len;
     u_char     *p;
@@ -124,7 +133,7 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
-    u.url = *address;
+    u.url = *url;
     u.default_port = NGX_HTTP_REFUND_STORE_PORT;
 
     if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK || u.naddrs == 0) {
@@ -139,7 +148,7 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
 
     } else {
         len = NGX_SOCKADDR_STRLEN;
-        server->port = u.port;
+        address->port = u.port;
     }
 
     p = ngx_pcalloc(conf->cf->pool, len + 1);
@@ -147,17 +156,17 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
         return NGX_ERROR;
     }
 
-    server->host.data = p;
+    address->host.data = p;
 
     if (u.family == AF_UNIX) {
         ngx_memcpy(p, u.host.data, len);
-        server->host.len = len;
+        address->host.len = len;
         return NGX_OK;
     }
 
-    server->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
+    address->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
                                      p, len, 0);
-    p[server->host.len] = '\0';
+    p[address->host.len] = '\0';
 
     if (u.naddrs > 1
         && u.addrs[1].sockaddr->sa_family == u.addrs[0].sockaddr->sa_family)
@@ -166,7 +175,7 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
                            "the host of refund_store \"%V\" has several "
                            "addresses, of which %V is used: give the address "
                            "of the one Redis that all share",
-                           &conf->store->name, &server->host);
+                           &conf->store->name, &address->host);
     }
 
     return NGX_OK;
