@@ -9,16 +9,21 @@
 #include "wechatpay_utf8.h"
 
 
-#define WECHATPAY_UTF8_ONES   UINT64_C(0x0101010101010101)
-#define WECHATPAY_UTF8_HIGHS  UINT64_C(0x8080808080808080)
+#define WECHATPAY_UTF8_ONES    UINT64_C(0x0101010101010101)
+#define WECHATPAY_UTF8_SPACES  UINT64_C(0x2020202020202020)
+#define WECHATPAY_UTF8_HIGHS   UINT64_C(0x8080808080808080)
+
+
+static int wechatpay_utf8_none_below(const unsigned char *p,
+    const unsigned char *last, uint64_t least);
+static size_t wechatpay_utf8_sequence(const unsigned char *p,
+    const unsigned char *last);
 
 
 int
 wechatpay_utf8_text(wechatpay_str_t text)
 {
     size_t                n;
-    uint64_t              word;
-    unsigned char         low, high;
     const unsigned char  *p, *last;
 
     p = text.data;
@@ -26,18 +31,9 @@ wechatpay_utf8_text(wechatpay_str_t text)
 
     while (p < last) {
 
-        if (last - p >= (ptrdiff_t) sizeof(word)) {
-
-            /* most of it is base64: eight bytes at once, none 0 or over 0x7f */
-
-            memcpy(&word, p, sizeof(word));
-
-            if ((((word - WECHATPAY_UTF8_ONES) | word) & WECHATPAY_UTF8_HIGHS)
-                == 0)
-            {
-                p += sizeof(word);
-                continue;
-            }
+        if (wechatpay_utf8_none_below(p, last, WECHATPAY_UTF8_ONES)) {
+            p += sizeof(uint64_t);
+            continue;
         }
 
         if (*p < 0x80) {
@@ -48,52 +44,127 @@ wechatpay_utf8_text(wechatpay_str_t text)
             continue;
         }
 
-        low = 0x80;
-        high = 0xbf;
+        n = wechatpay_utf8_sequence(p, last);
 
-        if (*p >= 0xc2 && *p <= 0xdf) {
-            n = 1;
-
-        } else if (*p >= 0xe0 && *p <= 0xef) {
-            n = 2;
-
-            if (*p == 0xe0) {
-                low = 0xa0;
-
-            } else if (*p == 0xed) {
-                high = 0x9f;
-            }
-
-        } else if (*p >= 0xf0 && *p <= 0xf4) {
-            n = 3;
-
-            if (*p == 0xf0) {
-                low = 0x90;
-
-            } else if (*p == 0xf4) {
-                high = 0x8f;
-            }
-
-        } else {
+        if (n == 0) {
             return 0;
         }
 
-        if ((size_t) (last - p) <= n) {
-            return 0;
-        }
-
-        if (p[1] < low || p[1] > high) {
-            return 0;
-        }
-
-        if ((n > 1 && (p[2] & 0xc0) != 0x80)
-            || (n > 2 && (p[3] & 0xc0) != 0x80))
-        {
-            return 0;
-        }
-
-        p += n + 1;
+        p += n;
     }
 
     return 1;
+}
+
+
+int
+wechatpay_utf8_plain(wechatpay_str_t text)
+{
+    size_t                n;
+    const unsigned char  *p, *last;
+
+    p = text.data;
+    last = p + text.len;
+
+    while (p < last) {
+
+        if (wechatpay_utf8_none_below(p, last, WECHATPAY_UTF8_SPACES)) {
+            p += sizeof(uint64_t);
+            continue;
+        }
+
+        if (*p < 0x80) {
+            if (*p < 0x20 && *p != '\n') {
+                return 0;
+            }
+
+            p++;
+            continue;
+        }
+
+        n = wechatpay_utf8_sequence(p, last);
+
+        if (n == 0 || (p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe)) {
+            return 0;
+        }
+
+        p += n;
+    }
+
+    return 1;
+}
+
+
+/*
+ * Most of it is base64: eight bytes at once, all from least to 0x7f.  A byte
+ * below least borrows, and leaves its high bit or that of the next one.
+ */
+
+static int
+wechatpay_utf8_none_below(const unsigned char *p, const unsigned char *last,
+    uint64_t least)
+{
+    uint64_t  word;
+
+    if (last - p < (ptrdiff_t) sizeof(word)) {
+        return 0;
+    }
+
+    memcpy(&word, p, sizeof(word));
+
+    return (((word - least) | word) & WECHATPAY_UTF8_HIGHS) == 0;
+}
+
+
+/* The length of the sequence that begins at p, not ASCII, or 0: it is none. */
+
+static size_t
+wechatpay_utf8_sequence(const unsigned char *p, const unsigned char *last)
+{
+    size_t         n;
+    unsigned char  low, high;
+
+    low = 0x80;
+    high = 0xbf;
+
+    if (*p >= 0xc2 && *p <= 0xdf) {
+        n = 2;
+
+    } else if (*p >= 0xe0 && *p <= 0xef) {
+        n = 3;
+
+        if (*p == 0xe0) {
+            low = 0xa0;
+
+        } else if (*p == 0xed) {
+            high = 0x9f;
+        }
+
+    } else if (*p >= 0xf0 && *p <= 0xf4) {
+        n = 4;
+
+        if (*p == 0xf0) {
+            low = 0x90;
+
+        } else if (*p == 0xf4) {
+            high = 0x8f;
+        }
+
+    } else {
+        return 0;
+    }
+
+    if ((size_t) (last - p) < n) {
+        return 0;
+    }
+
+    if (p[1] < low || p[1] > high) {
+        return 0;
+    }
+
+    if ((n > 2 && (p[2] & 0xc0) != 0x80) || (n > 3 && (p[3] & 0xc0) != 0x80)) {
+        return 0;
+    }
+
+    return n;
 }

@@ -105,10 +105,17 @@ wechatpay_v2_notify(wechatpay_parser_t *parser, wechatpay_merchant_t *merchant,
         return error;
     }
 
-    refund->mch_id = mch_id;
-    refund->sub_mch_id = sub_mch_id;
-    refund->app_id = app_id;
-    refund->sub_app_id = sub_app_id;
+    /* these may lie in body, the rest lies in what req_info decrypted to */
+
+    if (wechatpay_str_copy(mch_id, memory, &refund->mch_id) != WECHATPAY_OK
+        || wechatpay_str_copy(sub_mch_id, memory, &refund->sub_mch_id)
+           != WECHATPAY_OK
+        || wechatpay_str_copy(app_id, memory, &refund->app_id) != WECHATPAY_OK
+        || wechatpay_str_copy(sub_app_id, memory, &refund->sub_app_id)
+           != WECHATPAY_OK)
+    {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
 
     return WECHATPAY_OK;
 }

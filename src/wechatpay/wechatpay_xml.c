@@ -10,6 +10,7 @@
 
 #include "wechatpay_xml.h"
 #include "wechatpay_utf8.h"
+#include "wechatpay_xml_plain.h"
 
 
 #if (LIBXML_VERSION >= 21200)
@@ -126,15 +127,8 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
     xmlDocPtr         doc;
     xmlParserCtxtPtr  ctxt;
 
-    xml->nfields = 0;
-    xml->root.len = 0;
-
     if (text.len > WECHATPAY_XML_MAX_SIZE) {
         return WECHATPAY_ERROR_BODY_TOO_LARGE;
-    }
-
-    if (!wechatpay_utf8_text(text)) {
-        return WECHATPAY_ERROR_XML_NOT_UTF8;
     }
 
     /* libxml2 takes white space before anything but the XML declaration */
@@ -142,6 +136,17 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
     while (text.len != 0 && strchr(" \t\r\n", text.data[0]) != NULL) {
         text.data++;
         text.len--;
+    }
+
+    if (xml->max != 0 && wechatpay_xml_plain(text, xml)) {
+        return WECHATPAY_OK;
+    }
+
+    xml->nfields = 0;
+    xml->root.len = 0;
+
+    if (!wechatpay_utf8_text(text)) {
+        return WECHATPAY_ERROR_XML_NOT_UTF8;
     }
 
     if (text.len == 0) {

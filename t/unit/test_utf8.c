@@ -81,6 +81,58 @@ test_utf8_counts(void **state)
 }
 
 
+/* What is plain at any place in eight bytes and more, and what is not. */
+
+static void
+test_utf8_plain(void **state)
+{
+    size_t           i, j, len;
+    unsigned char   *p;
+    wechatpay_str_t  text;
+
+    static const struct {
+        const char  *text;
+        size_t       len;
+        int          plain;
+    } texts[] = {
+        { "\n", 1, 1 }, { " ", 1, 1 }, { "\177", 1, 1 }, { "]", 1, 1 },
+        { "\302\200", 2, 1 }, { "\346\224\257", 3, 1 },
+        { "\357\277\275", 3, 1 }, { "\356\277\277", 3, 1 },
+        { "\360\237\277\276", 4, 1 },
+
+        { "\0", 1, 0 }, { "\1", 1, 0 }, { "\t", 1, 0 }, { "\r", 1, 0 },
+        { "\37", 1, 0 }, { "\200", 1, 0 }, { "\377", 1, 0 },
+        { "\300\200", 2, 0 }, { "\346\224", 2, 0 },
+        { "\355\240\200", 3, 0 }, { "\357\277\276", 3, 0 },
+        { "\357\277\277", 3, 0 }, { "\364\220\200\200", 4, 0 }
+    };
+
+    (void) state;
+
+    for (i = 0; i < test_count(texts); i++) {
+
+        for (j = 0; j < 20; j++) {
+            len = texts[i].len;
+
+            p = malloc(20 + len);
+            assert_non_null(p);
+
+            memset(p, 'a', 20 + len);
+            memcpy(p + j, texts[i].text, len);
+
+            text.data = p;
+            text.len = 20 + len;
+            assert_int_equal(wechatpay_utf8_plain(text), texts[i].plain);
+
+            text.len = j + len;
+            assert_int_equal(wechatpay_utf8_plain(text), texts[i].plain);
+
+            free(p);
+        }
+    }
+}
+
+
 static void
 test_utf8_ends(void **state)
 {
@@ -104,6 +156,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_utf8_counts),
+        cmocka_unit_test(test_utf8_plain),
         cmocka_unit_test(test_utf8_ends)
     };
 
