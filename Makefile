@@ -111,6 +111,8 @@ test:
 	@$(MAKE) unit unit-asan unit-store
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
+	$(heading) "the instructions of a notify"
+	@$(MAKE) bench-instructions
 	$(heading) "notifies under valgrind"
 	@$(MAKE) test-valgrind
 	$(heading) "the suite under the sanitizers"
@@ -146,4 +148,4 @@ clean:
 	$(if $(wildcard $(BUILD)/trixie),$(SUDO)) rm -rf $(BUILD)
 
 
-include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk
+include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk bench/bench.mk

@@ -10,6 +10,7 @@ package RefundNotify::Test::Nginx;
 #       log_level => 'info',       of error_log; REFUND_NOTIFY_LOG overrides
 #       patience => 20,            s that it may take to stop
 #       daemon => 1,               in the background, as upgrade() needs it
+#       under => [ command ],      in one process, as that command's argument
 #       allow => [ qr//, ... ])    lines of error.log that are expected here
 #
 # Placeholders: %%NAME%% is vars' value; %%DIR%% the directory, %%ROOT%% the
@@ -157,7 +158,8 @@ sub _globals {
     push @lines, 'user root;' if $> == 0;
     push @lines, 'load_module ' . module_path() . ';' if $self->{module};
     push @lines, 'daemon off;' if !$self->{daemon};
-    push @lines, 'master_process off;' if $ENV{REFUND_NOTIFY_VALGRIND};
+    push @lines, 'master_process off;'
+        if $ENV{REFUND_NOTIFY_VALGRIND} || $self->{under};
 
     if ($ENV{REFUND_NOTIFY_SANITIZE}) {
         push @lines, map { "env $_;" }
@@ -248,8 +250,8 @@ sub _command {
                      "--log-file=$self->{dir}/valgrind.%p");
     }
 
-    return [ @valgrind, _binary(), '-p', "$self->{dir}/", '-c', $conf,
-             '-e', $log ];
+    return [ @valgrind, @{ $self->{under} || [] }, _binary(),
+             '-p', "$self->{dir}/", '-c', $conf, '-e', $log ];
 }
 
 
@@ -363,7 +365,7 @@ sub upgrade {
 sub workers {
     my ($self) = @_;
 
-    return ($self->{pid}) if $ENV{REFUND_NOTIFY_VALGRIND};
+    return ($self->{pid}) if $ENV{REFUND_NOTIFY_VALGRIND} || $self->{under};
 
     # the title, which nginx sets, is "nginx: worker process"
 

@@ -1,0 +1,47 @@
+# Copyright (C) the refund-notify authors
+#
+# The benchmark, see bench/README.md.
+#
+#   make bench-instructions          the instructions of a notify, held against
+#                                    bench/instructions.txt
+#   make bench-instructions-update   writes that file
+#   make bench-profile               prints what the instructions are spent on
+
+BENCH = $(abspath $(BUILD))/bench
+BENCH_CFLAGS = -std=gnu11 -g -O2 -W -Wall -Wextra -Wpointer-arith -Werror \
+    -Isrc/wechatpay $(shell pkg-config --cflags libxml-2.0 jansson libcrypto)
+BENCH_LDLIBS = $(shell pkg-config --libs libxml-2.0 jansson libcrypto)
+BENCH_ENV = CC="$(CC)" BENCH_BUILD=$(BENCH) \
+    REFUND_NOTIFY_MODULE=$(abspath $(MODULE))
+
+.PHONY: bench-instructions bench-instructions-update bench-profile
+
+bench-instructions: BENCH_COMMAND = check
+bench-instructions-update: BENCH_COMMAND = update
+bench-profile: BENCH_COMMAND = profile
+
+bench-instructions bench-instructions-update bench-profile: all \
+    $(BENCH)/instructions $(BENCH)/notifies $(BENCH)/keys/complete
+	@$(BENCH_ENV) bench/instructions.pl $(BENCH_COMMAND)
+
+$(BENCH)/instructions: bench/instructions.c bench/notify.c \
+    $(wildcard src/wechatpay/*.c)
+$(BENCH)/notifies: bench/notifies.c bench/notify.c
+
+$(BENCH)/instructions $(BENCH)/notifies: bench/notify.h \
+    $(wildcard src/wechatpay/*.h)
+	@mkdir -p $(@D)
+	@echo "$(CC) $@" && $(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) \
+	    $(BENCH_LDLIBS)
+
+# a merchant, and the key of WeChat Pay that signs its notifies
+
+$(BENCH)/keys/complete:
+	@mkdir -p $(@D)
+	@cd $(@D) && umask 077 \
+	 && echo 1900000109 > mch_id \
+	 && echo PUB_KEY_ID_0119000001092024101100111900000100 > serial \
+	 && openssl rand -hex 16 > v2.key && openssl rand -hex 16 > v3.key \
+	 && openssl genrsa -out wechatpay.key 2048 \
+	 && openssl rsa -in wechatpay.key -pubout -out wechatpay.pem 2>openssl.log
+	@touch $@

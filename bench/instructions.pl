@@ -1,0 +1,433 @@
+#!/usr/bin/perl
+
+# Copyright (C) the refund-notify authors
+#
+# Counts the instructions of a notify with callgrind, which do not hang on what
+# else the machine does, and holds them against bench/instructions.txt.
+#
+#   bench/instructions.pl check     fails where one has grown by more than 5 %
+#   bench/instructions.pl update    writes the file anew
+#   bench/instructions.pl profile   prints the most expensive functions
+#
+# BENCH_BUILD has the driver (instructions), the generator (notifies) and keys.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+
+use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
+
+use RefundNotify::Bench::Callgrind qw(read_counts);
+use RefundNotify::Test ();
+use RefundNotify::Test::Nginx ();
+use RefundNotify::Test::Redis ();
+use RefundNotify::Test::Util qw(scratch_dir wait_until read_file write_file);
+
+# Functions with fewer instructions a notify are added up, for 5 % of them are
+# no more than a branch.
+
+use constant { LEAST => 100, GROWTH => 1.05, RUNS => 20, REQUESTS => 50 };
+
+# The worker that takes the notifies, and the business app.
+
+my $conf = <<'END';
+%%GLOBALS%%
+worker_processes 1;
+
+events {
+    worker_connections 256;
+}
+
+http {
+    %%HTTP%%
+    access_log off;
+
+    refund_merchant shop {
+        mch_id               1900000109;
+        api_v2_key_file      %%KEYS%%/v2.key;
+        api_v3_key_file      %%KEYS%%/v3.key;
+        wechatpay_public_key %%SERIAL%% %%KEYS%%/wechatpay.pem;
+    }
+
+    refund_store shm   shm:10m;
+    refund_store redis redis://127.0.0.1:%%REDIS%%;
+
+    upstream business {
+        server 127.0.0.1:%%BUSINESS%%;
+        keepalive 32;
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_shm%%;
+
+        refund_notify_store shm;
+        refund_notify_clock_skew 1h;
+
+        location = /wechatpay/refund-notify {
+            refund_notify      shop;
+            refund_notify_pass /internal/refunds;
+        }
+
+        location = /internal/refunds {
+            internal;
+            proxy_pass http://business;
+            include    %%ROOT%%/conf/refund_delivery.conf;
+        }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_redis%%;
+
+        refund_notify_store redis;
+        refund_notify_clock_skew 1h;
+
+        location = /wechatpay/refund-notify {
+            refund_notify      shop;
+            refund_notify_pass /internal/refunds;
+        }
+
+        location = /internal/refunds {
+            internal;
+            proxy_pass http://business;
+            include    %%ROOT%%/conf/refund_delivery.conf;
+        }
+    }
+}
+END
+
+my $business_conf = <<'END';
+%%GLOBALS%%
+worker_processes 1;
+
+events {
+    worker_connections 256;
+}
+
+http {
+    %%HTTP%%
+    access_log off;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        location / {
+            return 200;
+        }
+    }
+}
+END
+
+# kind of notify, server, how often each is sent; what answers it
+
+my @worker = (
+    [ 'v2, shm, fresh', 'v2', 'shm', 1 ],
+    [ 'v2, shm, duplicate', 'v2', 'shm', 2 ],
+    [ 'v2, Redis, fresh', 'v2', 'redis', 1 ],
+    [ 'v2, Redis, duplicate', 'v2', 'redis', 2 ],
+    [ 'v3, shm, fresh', 'v3', 'shm', 1 ],
+    [ 'v3, shm, duplicate', 'v3', 'shm', 2 ],
+    [ 'v3, Redis, fresh', 'v3', 'redis', 1 ],
+    [ 'v3, forged signature', 'v3-forged', 'shm', 1 ],
+    [ 'v3, unknown serial', 'v3-other-serial', 'shm', 1 ],
+);
+
+my $root = abs_path(dirname(__FILE__) . '/..');
+my $build = $ENV{BENCH_BUILD} || "$root/build/bench";
+my $file = "$root/bench/instructions.txt";
+my $command = shift // '';
+
+$command =~ /^(?:check|update|profile)$/
+    or die "usage: $0 check|update|profile\n";
+
+exit main();
+
+
+sub main {
+    my $versions = versions();
+    my ($known, $known_versions) = read_known();
+
+    if ($command eq 'check' && $versions ne $known_versions) {
+        print "bench-instructions: skipped, for the counts are of other",
+              " versions:\n    $known_versions\n    and here are\n",
+              "    $versions\n";
+        return 0;
+    }
+
+    my @scenarios = (driver(), worker());
+
+    return profile(@scenarios) if $command eq 'profile';
+
+    my @rows = map { rows($_) } @scenarios;
+
+    return update($versions, @rows) if $command eq 'update';
+    return check($known, @rows);
+}
+
+
+# What decides how many instructions the same source takes.
+
+sub versions {
+    my ($compiler) = qx(\${CC:-cc} --version) =~ /^(.*)/;
+    my @packages = split /\n/,
+        qx(dpkg-query -W -f '\${Package} \${Version}\n' libc6 libhiredis0.14 \\
+           libjansson4 libssl3 libxml2 nginx valgrind 2>/dev/null);
+
+    # Debian's own revisions, and a binary's, are no other version
+
+    s/^(\S+) (?:\d+:)?(.*?)(?:[-+~].*)?$/$1 $2/ for @packages;
+
+    my $avx2 = read_file('/proc/cpuinfo') =~ /^flags.*\bavx2\b/m;
+
+    $compiler =~ s/\([^)]*\) //;
+
+    return join ', ', $compiler, @packages,
+                $avx2 ? 'a processor with AVX2' : 'a processor without AVX2';
+}
+
+
+# Each scenario: name, notifies, total, self, inclusive.
+
+sub driver {
+    my $driver = "$build/instructions";
+    my $out = scratch_dir() . '/driver.out';
+
+    chomp(my @names = qx($driver $build/keys list));
+
+    system('valgrind', '-q', '--tool=callgrind', "--callgrind-out-file=$out",
+           '--toggle-collect=bench_measured*', '--dump-after=bench_scenario*',
+           $driver, "$build/keys", 'run', RUNS) == 0
+        or die "$driver failed under valgrind\n";
+
+    my $n = 0;
+
+    return map {
+        $n++;
+        [ "wechatpay: $_", RUNS,
+          read_counts("$out.$n", wanted(qr/^\Q$driver\E$/)) ]
+    } @names;
+}
+
+
+sub wanted {
+    return $command eq 'profile' ? undef : $_[0];
+}
+
+
+sub worker {
+    my $redis = RefundNotify::Test::Redis->new;
+    my $business = RefundNotify::Test::Nginx->new(conf => $business_conf,
+                                                  module => 0)->start;
+    my $out = scratch_dir() . '/worker.out';
+    my $nginx = RefundNotify::Test::Nginx->new(
+        conf => $conf, log_level => 'warn',
+        vars => { KEYS => "$build/keys", REDIS => $redis->port,
+                  BUSINESS => $business->port,
+                  SERIAL => read_file("$build/keys/serial") =~ s/\s+$//r },
+        under => [ 'valgrind', '-q', '--tool=callgrind',
+                   "--callgrind-out-file=$out",
+                   '--dump-before=ngx_reopen_files' ])->start;
+    my $dumps = 0;
+    my $first = 1;
+
+    # SIGUSR1 has nginx reopen its logs, at which callgrind writes what it has
+    # counted, and begins with the next notify at 0
+
+    my $dump = sub {
+        $nginx->signal('USR1');
+        $dumps++;
+        wait_until(sub { read_file("$out.$dumps") =~ /^totals:/m }, 60)
+            or die "callgrind writes nothing\n";
+        return "$out.$dumps";
+    };
+
+    my $module = RefundNotify::Test::Nginx::module_path();
+    my @counts;
+
+    for my $scenario (@worker) {
+        my ($name, $kind, $server, $times) = @$scenario;
+
+        # the first of them open connections, and make what is made once
+
+        my @requests = notifies($kind, $first, 10 + REQUESTS);
+        my $connection = RefundNotify::Test::Client->new(
+            port => $nginx->port($server))->connect;
+
+        $first += @requests;
+
+        send_all($connection, \@requests) if $times == 2;
+        send_all($connection, [ @requests[0 .. 9] ]);
+        $dump->();
+        my $answers = send_all($connection, [ @requests[10 .. $#requests] ]);
+        my $counts = $dump->();
+
+        my $wrong = $kind =~ /-/ ? qr/SUCCESS/ : qr/FAIL/;
+        die "$name: $answers\n" if $answers =~ $wrong;
+
+        push @counts, [ "worker: $name", REQUESTS,
+                        read_counts($counts, wanted(qr/^\Q$module\E$/)) ];
+        $connection->close;
+    }
+
+    $_->stop for $nginx, $business, $redis;
+    die "$_\n" for $nginx->problems;
+
+    return @counts;
+}
+
+
+sub notifies {
+    my ($kind, $first, $count) = @_;
+
+    open my $pipe, '-|', "$build/notifies", "$build/keys", $kind, $first,
+                   $count, 0, time or die "notifies: $!\n";
+    binmode $pipe;
+
+    my @requests;
+
+    while (read($pipe, my $length, 8)) {
+        read($pipe, my $request, $length);
+        push @requests, $request;
+    }
+
+    close $pipe or die "notifies failed\n";
+
+    return @requests;
+}
+
+
+# One after the other; the different answers that came.
+
+sub send_all {
+    my ($connection, $requests) = @_;
+
+    my %answers;
+
+    for (@$requests) {
+        $connection->{method} = 'POST';
+        $connection->write($_);
+
+        my $response = $connection->read(timeout => 60);
+        $answers{"$response->{status} $response->{body}$response->{error}"}++;
+    }
+
+    return join '; ', sort keys %answers;
+}
+
+
+sub rows {
+    my ($scenario) = @_;
+
+    my ($name, $count, $total, $self) = @$scenario;
+    my $others = 0;
+    my @rows;
+
+    for my $function (sort keys %$self) {
+        my $each = $self->{$function} / $count;
+
+        # of the driver its own are not the module's, of the worker those of
+        # src/wechatpay are counted above
+
+        next if $function =~ ($name =~ /^worker/ ? qr/^wechatpay_/
+                                                 : qr/^(?!wechatpay_)/);
+
+        if ($each < LEAST) {
+            $others += $each;
+
+        } else {
+            push @rows, [ $name, $function, $each ];
+        }
+    }
+
+    return ([ $name, 'all, with libraries', $total / $count ], @rows,
+            [ $name, 'the rest of ours', $others ]);
+}
+
+
+sub read_known {
+    my (%known, $versions);
+
+    for (split /\n/, read_file($file)) {
+        next if /^#/ || !length;
+
+        my ($name, $function, $count) = split /\t/;
+
+        if ($name eq 'versions') {
+            $versions = $function;
+
+        } else {
+            $known{"$name\t$function"} = $count;
+        }
+    }
+
+    return (\%known, $versions // 'none');
+}
+
+
+sub update {
+    my ($versions, @rows) = @_;
+
+    write_file($file, join '',
+        "# Instructions of a notify, as callgrind counts them: make",
+        " bench-instructions\n",
+        "# compares them, make bench-instructions-update writes them.  Those",
+        " of a\n",
+        "# function are its own, without what it calls.\n\n",
+        "versions\t$versions\n\n",
+        map { sprintf("%s\t%s\t%.0f\n", @$_) } @rows);
+
+    print "bench-instructions: $file was written\n";
+
+    return 0;
+}
+
+
+sub check {
+    my ($known, @rows) = @_;
+
+    my (@grown, @fallen);
+
+    for my $row (@rows) {
+        my ($name, $function, $count) = @$row;
+        my $before = delete $known->{"$name\t$function"};
+        my $line = sprintf '    %-36s %-46s %8s -> %.0f', $name, $function,
+                           $before // 'new', $count;
+
+        if ($count > GROWTH * ($before // 0) + 1) {
+            push @grown, $line;
+
+        } elsif (GROWTH * $count + 1 < $before // 0) {
+            push @fallen, $line;
+        }
+    }
+
+    print join "\n", 'bench-instructions: fallen by more than 5 %:', @fallen,
+                     '' if @fallen;
+    print join "\n", 'bench-instructions: grown by more than 5 %:', @grown,
+                     '    If that is what it costs: make'
+                     . ' bench-instructions-update, and commit it.', ''
+        if @grown;
+    print 'bench-instructions: ', @grown ? 'FAILED' : 'passed', "\n";
+
+    return @grown ? 1 : 0;
+}
+
+
+sub profile {
+    for my $scenario (@_) {
+        my ($name, $count, $total, $self, $inclusive) = @$scenario;
+        my @functions = sort { $self->{$b} <=> $self->{$a} } keys %$self;
+
+        printf "%s: %.0f instructions a notify\n%10s %10s\n", $name,
+               $total / $count, 'self', 'inclusive';
+
+        printf "%10.0f %10.0f  %s\n", $self->{$_} / $count,
+               $inclusive->{$_} / $count, $_
+            for grep { defined } @functions[0 .. 39];
+
+        print "\n";
+    }
+
+    return 0;
+}
