@@ -31,7 +31,8 @@ if [ "${STORE-}" = redis ]; then
     demo="$demo redis-server"
 fi
 
-suite="$simulators ca-certificates curl openssl pkg-config redis-server"
+suite="$simulators ca-certificates curl openssl pkg-config python3-jsonschema
+       redis-server"
 
 test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev valgrind"
 

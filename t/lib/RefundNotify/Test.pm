@@ -21,6 +21,7 @@ package RefundNotify::Test;
 #   slow($s), wait_until($code, $s), scratch_dir()     of Util
 #   no_secrets($nginx, @secrets)   a test that none of them is in a log
 #   done_testing()                 Test::More's, after each nginx was finished
+#                                  and what was delivered was found valid
 #
 # A test that takes longer than ten minutes (more under the sanitizers) dies.
 
@@ -35,7 +36,9 @@ use RefundNotify::Test::Client;
 use RefundNotify::Test::FastCGI;
 use RefundNotify::Test::Http2;
 use RefundNotify::Test::Nginx;
+use RefundNotify::Test::Peer;
 use RefundNotify::Test::Redis;
+use RefundNotify::Test::Schema qw(deliveries_are_valid);
 use RefundNotify::Test::ScriptedRedis;
 use RefundNotify::Test::Util qw(slow wait_until scratch_dir);
 use RefundNotify::Test::Uwsgi;
@@ -162,6 +165,8 @@ sub no_secrets {
 
 sub done_testing {
     RefundNotify::Test::Nginx::finish_all();
+    RefundNotify::Test::Peer::read_all();
+    deliveries_are_valid();
     return Test::More::done_testing();
 }
 

@@ -43,9 +43,11 @@ use Time::HiRes qw(time);
 
 use RefundNotify::Test::Util
     qw(scratch_dir free_port wait_until stop_process adopt);
+use RefundNotify::Test::Schema qw(received);
 
 my $json = JSON::XS->new->ascii->canonical;
 my $count = 0;
+my @peers;
 
 
 sub new {
@@ -83,8 +85,17 @@ sub new {
     $self->{control} = $ours;
 
     $self->rules(@{ $option{rules} || [] });
+    push @peers, $self;
 
     return $self;
+}
+
+
+# What any of them received and was not asked for yet is noted as well.
+
+sub read_all {
+    $_->requests for @peers;
+    return;
 }
 
 
@@ -136,6 +147,7 @@ sub requests {
         my $record = $json->decode($line);
         my $n = $record->{n} - 1;
 
+        received($record);
         $self->{seen}[$n] = { %{ $self->{seen}[$n] || {} }, %$record };
     }
 
