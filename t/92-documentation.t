@@ -31,8 +31,14 @@ my $nginx = RefundNotify::Test::Nginx->new(files => {
     'secrets/cafe.v3key' => 'c' x 32,
     'secrets/redis' => 'password',
     'secrets/shop.whsec' => 'whsec_' . encode_base64('s' x 24, ''),
+    (map { ("secrets/shop-$_.v2key" => $_ x 32,
+            "secrets/shop-$_.v3key" => $_ x 32,
+            "secrets/shop-$_.whsec" => 'whsec_' . encode_base64($_ x 24, '')) }
+         1, 2),
     'keys/wechatpay_public_key.pem'
         => rsa_key('wechatpay')->export_key_pem('public_x509'),
+    'keys/wechatpay_certificate.pem' => certificate(rsa_key('platform'),
+                                                    serial => '03'),
     'keys/apiclient_cert.pem' => certificate(rsa_key('merchant'),
                                              serial => '02'),
     'keys/apiclient_key.pem'

@@ -5,7 +5,10 @@ package RefundNotify::Test::WeChatPayServer;
 # Peer for the interface and what is common to all rules.
 #
 #   $server = RefundNotify::Test::WeChatPayServer->new(
-#       merchants => [ $shop, ... ],        WeChatPay.pm's
+#       merchants => [ $shop, ... ],        WeChatPay.pm's; those with
+#                                  former_serial (an array) still sign with
+#                                  these certificates too
+#       serials => [ ... ],        that a merchant gets later
 #       certificate => { name => ..., to => ... },   of the server: otherwise
 #       rules => [ {...}, ... ])
 #   $server->authority             the CA that issued its certificate, a path
@@ -17,6 +20,8 @@ package RefundNotify::Test::WeChatPayServer;
 #   $server->refund($out_refund_no)       the refund as it stands: a hash
 #   $server->refunds               how many there are
 #   $server->conclude($out_refund_no, $status)    SUCCESS, ABNORMAL or CLOSED
+#   $server->merchants($shop, ...)         replaces them; keys and serials that
+#                                  are new have to be named to new() as well
 #   $server->notify($out_refund_no, $status)      concludes it; the notify that
 #                                  WeChat Pay sends (of WeChatPay.pm), with
 #                                  "url", where to
@@ -125,11 +130,16 @@ sub new {
                                          $shop->{merchant_serial};
     }
 
-    rsa_key('a forger');
+    rsa_key($_) for 'a forger', @{ $option{serials} || [] };
 
     return $class->SUPER::new(
         %option, base_path => $base, pay => RefundNotify::Test::WeChatPay->new,
-        shops => { map { $_->{mch_id} => $_ } @{ $option{merchants} } });
+        shops => by_number(@{ $option{merchants} }));
+}
+
+
+sub by_number {
+    return { map { $_->{mch_id} => $_ } @_ };
 }
 
 
@@ -224,6 +234,14 @@ sub notify {
 }
 
 
+sub merchants {
+    my ($self, @shops) = @_;
+
+    $self->{shops} = by_number(@shops);
+    return $self->_control(merchants => \@shops);
+}
+
+
 sub _book {
     my ($self) = @_;
 
@@ -278,6 +296,11 @@ sub _command {
         write_file("$self->{base_path}.book", $json->encode({
             map { $_->{out_refund_no} => $_ } values %{ $self->{book} }
         }));
+        return;
+    }
+
+    if ($word eq 'merchants') {
+        $self->{shops} = by_number(@$value);
         return;
     }
 
@@ -502,8 +525,11 @@ sub check_authorization {
         or return $wrong->('an unknown mchid');
     $request->{mch_id} = $given{mchid};
 
-    return $wrong->('another serial_no')
-        if $given{serial_no} ne uc($shop->{merchant_serial} // '');
+    my ($serial) = grep { $given{serial_no} eq uc }
+                        $shop->{merchant_serial} // (),
+                        @{ $shop->{former_serial} || [] };
+
+    return $wrong->('another serial_no') if !defined $serial;
     return $wrong->('the timestamp')
         if $given{timestamp} !~ /^\d{10}$/
            || abs($given{timestamp} - time) > 300;
@@ -517,7 +543,7 @@ sub check_authorization {
 
     return $wrong->('the signature')
         if $given{signature} !~ m{^[0-9A-Za-z+/]{342}==$}
-           || !rsa_key($shop->{merchant_serial})->verify_message(
+           || !rsa_key($serial)->verify_message(
                   decode_base64($given{signature}), $signed, 'SHA256',
                   'v1.5');
 
