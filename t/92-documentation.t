@@ -15,7 +15,7 @@ use File::Basename qw(basename dirname);
 use MIME::Base64 qw(encode_base64);
 
 my $root = abs_path(dirname(__FILE__) . '/..');
-my @english = ('README.md', map { 'docs/' . basename($_) }
+my @english = ('README.md', 'examples/README.md', map { 'docs/' . basename($_) }
                                  grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
 my %chinese = map { $_ => s/\.md$/.zh-CN.md/r } @english;
 my @names = map { ($_, $chinese{$_}) } @english;

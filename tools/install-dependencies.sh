@@ -34,7 +34,14 @@ fi
 suite="$simulators ca-certificates curl openssl pkg-config python3-jsonschema
        redis-server"
 
-test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev valgrind"
+test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs php-cli
+      php-sqlite3 valgrind"
+
+# Debian's nodejs comes without npm, others' with one that Debian's cannot join.
+
+if ! command -v npm >/dev/null; then
+    test="$test npm"
+fi
 
 wanted=
 

@@ -1,0 +1,3 @@
+module refundreceiver
+
+go 1.19
