@@ -543,6 +543,14 @@ store("s redis://127.0.0.1/$_", "invalid database \"$_\" in refund_store "
       . '"s": must be a number between 0 and 65535') for qw(x 65536 -1 0/1);
 store("s redis://127.0.0.1:$_", 'invalid port in the URL of refund_store "s"')
     for qw(x 0 65536);
+store("$REDIS $_=x", "\"$_=\" in refund_store \"s\" does not apply to this "
+                     . 'URL: remove it') for qw(ca cert key server_name);
+store('s rediss://127.0.0.1', 'TLS in the URL of refund_store "s" needs '
+      . 'hiredis 1.0 or newer with its TLS library, which this module was '
+      . 'built without: build it where that is, as on Debian 13, or have a TLS '
+      . 'proxy on this machine, e.g. stunnel, talk to Redis, and name that '
+      . 'with "redis:"')
+    if !RefundNotify::Test::Nginx::has_tls_to_redis();
 store('s redis://unix:', 'no path in the unix domain socket in the URL of '
                          . 'refund_store "s"');
 refused($_ => 'refund_store s shm:1m;',

@@ -9,12 +9,10 @@
 #include <ngx_http.h>
 #include <openssl/crypto.h>
 
+#include "ngx_http_refund_certificate.h"
 #include "ngx_http_refund_secret_file.h"
 #include "ngx_http_refund_span.h"
 #include "ngx_http_refund_merchant.h"
-
-
-#define NGX_HTTP_REFUND_CERTIFICATE_WARN  (30 * 24 * 60 * 60)
 
 
 typedef struct {
@@ -557,43 +555,12 @@ ngx_http_refund_merchant_key(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
 }
 
 
-/*
- * An expired certificate of ours cannot sign; one of WeChat Pay's may still
- * verify what is on its way while the new one is being put beside it.
- */
-
 static char *
 ngx_http_refund_merchant_dates(ngx_conf_t *cf, ngx_str_t *file,
     time_t not_before, time_t not_after, ngx_uint_t signing)
 {
-    time_t       now;
-    ngx_uint_t   level;
-
-    now = ngx_time();
-    level = signing ? NGX_LOG_EMERG : NGX_LOG_WARN;
-
-    if (now > not_after) {
-        ngx_conf_log_error(level, cf, 0,
-                           "certificate \"%V\" expired %T days ago: put a new "
-                           "one in its place", file,
-                           (now - not_after) / (24 * 60 * 60));
-        return signing ? NGX_CONF_ERROR : NGX_CONF_OK;
-    }
-
-    if (now < not_before) {
-        ngx_conf_log_error(level, cf, 0,
-                           "certificate \"%V\" is not valid yet: check the "
-                           "file and this machine's clock", file);
-        return signing ? NGX_CONF_ERROR : NGX_CONF_OK;
-    }
-
-    if (not_after - now < NGX_HTTP_REFUND_CERTIFICATE_WARN) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "certificate \"%V\" expires in %T days: renew it",
-                           file, (not_after - now) / (24 * 60 * 60));
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_refund_certificate_dates(cf, file, not_before, not_after,
+                                             signing);
 }
 
 

@@ -24,13 +24,16 @@
 
 typedef struct ngx_refund_redis_s      ngx_refund_redis_t;
 typedef struct ngx_refund_redis_ops_s  ngx_refund_redis_ops_t;
+typedef struct ngx_refund_redis_tls_s  ngx_refund_redis_tls_t;
 
 
 /* All strings here are terminated by a NUL, none by len. */
 
 typedef struct {
-    ngx_str_t    host;          /* a numeric address, or a socket's path */
-    in_port_t    port;          /* 0: host is the path of a Unix socket */
+    ngx_str_t         host;     /* a name, an address, or a socket's path */
+    in_port_t         port;     /* 0: host is the path of a Unix socket */
+    const ngx_str_t  *numeric;  /* what host was when it was configured */
+    ngx_uint_t        n;        /* 0: host is numeric */
 } ngx_refund_redis_address_t;
 
 
@@ -42,6 +45,7 @@ typedef struct {
     ngx_str_t    password;      /* len 0: none */
     ngx_uint_t   database;
     ngx_msec_t   timeout;       /* of connecting, and of each request */
+    ngx_refund_redis_tls_t  *tls;           /* NULL: none */
 } ngx_refund_redis_server_t;
 
 

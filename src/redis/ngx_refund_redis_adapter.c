@@ -10,6 +10,10 @@
 
 #include "ngx_refund_redis_adapter.h"
 
+#if (NGX_REFUND_REDIS_TLS)
+#include <openssl/err.h>
+#endif
+
 
 #if (HIREDIS_MAJOR >= 1)
 typedef size_t  ngx_refund_redis_elements_t;
@@ -18,6 +22,8 @@ typedef int     ngx_refund_redis_elements_t;
 #endif
 
 
+static void ngx_refund_redis_adapter_clear_error(
+    ngx_refund_redis_adapter_t *adapter);
 static void ngx_refund_redis_adapter_read_handler(ngx_event_t *ev);
 static void ngx_refund_redis_adapter_write_handler(ngx_event_t *ev);
 static void ngx_refund_redis_adapter_add_read(void *data);
@@ -78,6 +84,9 @@ ngx_refund_redis_adapter_attach(ngx_refund_redis_adapter_t *adapter,
     adapter->connection = c;
     adapter->reply_size = 0;
     adapter->broken = NULL;
+#if (NGX_REFUND_REDIS_TLS)
+    adapter->ssl = NULL;
+#endif
 
     context->ev.data = adapter;
     context->ev.addRead = ngx_refund_redis_adapter_add_read;
@@ -98,6 +107,24 @@ ngx_refund_redis_adapter_attach(ngx_refund_redis_adapter_t *adapter,
 }
 
 
+/*
+ * hiredis asks SSL_get_error(), which believes an error that was left in the
+ * thread's queue before; and nginx takes for its own what is left behind.
+ */
+
+static void
+ngx_refund_redis_adapter_clear_error(ngx_refund_redis_adapter_t *adapter)
+{
+#if (NGX_REFUND_REDIS_TLS)
+
+    if (adapter->ssl) {
+        ERR_clear_error();
+    }
+
+#endif
+}
+
+
 static void
 ngx_refund_redis_adapter_read_handler(ngx_event_t *ev)
 {
@@ -113,6 +140,7 @@ ngx_refund_redis_adapter_read_handler(ngx_event_t *ev)
         return;
     }
 
+    ngx_refund_redis_adapter_clear_error(adapter);
     redisAsyncHandleRead(adapter->context);
 
     /* neither the context nor the connection need be there any longer */
@@ -132,11 +160,20 @@ ngx_refund_redis_adapter_read_handler(ngx_event_t *ev)
 static void
 ngx_refund_redis_adapter_write_handler(ngx_event_t *ev)
 {
-    ngx_connection_t            *c;
-    ngx_refund_redis_adapter_t  *adapter;
+    ngx_connection_t  *c;
 
     c = ev->data;
-    adapter = c->data;
+
+    ngx_refund_redis_adapter_flush(c->data);
+}
+
+
+void
+ngx_refund_redis_adapter_flush(ngx_refund_redis_adapter_t *adapter)
+{
+    ngx_event_t  *ev;
+
+    ev = adapter->connection->write;
 
     /*
      * hiredis asks for the event again if something is left: it is then to
@@ -145,6 +182,7 @@ ngx_refund_redis_adapter_write_handler(ngx_event_t *ev)
 
     ev->ready = 1;
 
+    ngx_refund_redis_adapter_clear_error(adapter);
     redisAsyncHandleWrite(adapter->context);
 
     if (adapter->context) {
@@ -295,6 +333,12 @@ ngx_refund_redis_adapter_cleanup(void *data)
     c->fd = (ngx_socket_t) -1;
 
     adapter->detached(adapter);
+
+    ngx_refund_redis_adapter_clear_error(adapter);
+
+#if (NGX_REFUND_REDIS_TLS)
+    adapter->ssl = NULL;
+#endif
 
     adapter->connection = NULL;
     adapter->context = NULL;

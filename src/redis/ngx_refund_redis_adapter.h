@@ -17,6 +17,10 @@
 #include <hiredis/hiredis.h>
 #include <hiredis/async.h>
 
+#if (NGX_REFUND_REDIS_TLS)
+#include <openssl/ssl.h>
+#endif
+
 
 /*
  * Bytes that may wait to be read, one reply being twice as many at the most;
@@ -38,6 +42,9 @@ struct ngx_refund_redis_adapter_s {
     ngx_connection_t   *connection;
     size_t              reply_size;     /* of the reply being read */
     const char         *broken;         /* what is wrong with it, static */
+#if (NGX_REFUND_REDIS_TLS)
+    SSL                *ssl;            /* hiredis'; NULL: without TLS */
+#endif
     unsigned            large:1;        /* the owner's: replies may be */
 
     /*
@@ -71,6 +78,11 @@ ngx_int_t ngx_refund_redis_adapter_attach(ngx_refund_redis_adapter_t *adapter,
  */
 
 void ngx_refund_redis_adapter_keep(redisReply *reply);
+
+
+/* Writes what hiredis has to write, if the socket takes it, without waiting. */
+
+void ngx_refund_redis_adapter_flush(ngx_refund_redis_adapter_t *adapter);
 
 
 #endif /* _NGX_REFUND_REDIS_ADAPTER_H_INCLUDED_ */

@@ -12,6 +12,7 @@
 #include "ngx_refund_redis_adapter.h"
 #include "ngx_refund_redis_connection.h"
 #include "ngx_refund_redis_error.h"
+#include "ngx_refund_redis_tls.h"
 
 
 /* milliseconds between the starts of two attempts to connect */
@@ -53,6 +54,7 @@ struct ngx_refund_redis_connection_s {
     ngx_msec_t                       attempt;   /* its deadline */
     ngx_msec_t                       not_before;    /* the next attempt */
     ngx_uint_t                       failures;  /* since the last success */
+    ngx_uint_t                       turn;      /* of the addresses */
 
     const char                      *reason;    /* why it is being dropped */
     const char                      *drop;      /* to be dropped when posted */
@@ -127,6 +129,8 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     rc->address.host.data = rc->host;
     rc->address.host.len = address->host.len;
     rc->address.port = address->port;
+    rc->address.numeric = address->numeric;
+    rc->address.n = address->n;
     ngx_memcpy(rc->host, address->host.data, address->host.len);
 
     rc->adapter.data = rc;
@@ -199,7 +203,7 @@ ngx_refund_redis_connection_close(ngx_refund_redis_connection_t *rc)
     /* what was queued last has not been written yet: once, without waiting */
 
     if (rc->state == NGX_REFUND_REDIS_READY && rc->adapter.context) {
-        redisAsyncHandleWrite(rc->adapter.context);
+        ngx_refund_redis_adapter_flush(&rc->adapter);
     }
 
     ngx_refund_redis_free_context(rc, "the worker exits");
@@ -514,6 +518,7 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
 static void
 ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 {
+    const ngx_str_t             *host;
     redisAsyncContext           *context;
     ngx_refund_redis_address_t  *address;
 
@@ -531,11 +536,12 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
     rc->attempt = ngx_current_msec + rc->server->timeout;
     rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_DELAY_MIN;
 
-    /* host is numeric: getaddrinfo() asks nobody */
+    /* addresses are numeric: getaddrinfo() asks nobody */
 
     if (address->port) {
-        context = redisAsyncConnect((char *) address->host.data,
-                                    address->port);
+        host = address->n ? &address->numeric[rc->turn++ % address->n]
+                          : &address->host;
+        context = redisAsyncConnect((char *) host->data, address->port);
 
     } else {
         context = redisAsyncConnectUnix((char *) address->host.data);
@@ -580,6 +586,9 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 static void
 ngx_refund_redis_connect_handler(const redisAsyncContext *context, int status)
 {
+#if (NGX_REFUND_REDIS_TLS)
+    ngx_uint_t                      refused;
+#endif
     ngx_refund_redis_connection_t  *rc;
 
     rc = context->data;
@@ -590,6 +599,24 @@ ngx_refund_redis_connect_handler(const redisAsyncContext *context, int status)
     }
 
     rc->state = NGX_REFUND_REDIS_HANDSHAKE;
+
+#if (NGX_REFUND_REDIS_TLS)
+
+    if (rc->server->tls) {
+        refused = 0;
+
+        rc->reason = ngx_refund_redis_tls_start(rc->server->tls, &rc->adapter,
+                                                &rc->address.host, rc->detail,
+                                                sizeof(rc->detail), &refused);
+        if (rc->reason) {
+            rc->refused = refused;
+            rc->drop = rc->reason;
+            ngx_post_event(&rc->posted, &ngx_posted_events);
+            return;
+        }
+    }
+
+#endif
 
     ngx_refund_redis_handshake(rc);
 }
@@ -829,6 +856,10 @@ static void
 ngx_refund_redis_find_reason(ngx_refund_redis_connection_t *rc,
     const redisAsyncContext *context)
 {
+#if (NGX_REFUND_REDIS_TLS)
+    ngx_uint_t  refused;
+#endif
+
     if (rc->reason) {
         return;
     }
@@ -838,6 +869,21 @@ ngx_refund_redis_find_reason(ngx_refund_redis_connection_t *rc,
         rc->adapter.broken = NULL;
         return;
     }
+
+#if (NGX_REFUND_REDIS_TLS)
+
+    if (rc->adapter.ssl) {
+        refused = 0;
+
+        rc->reason = ngx_refund_redis_tls_reason(rc->adapter.ssl, rc->detail,
+                                                 sizeof(rc->detail), &refused);
+        if (rc->reason) {
+            rc->refused |= refused;
+            return;
+        }
+    }
+
+#endif
 
     switch (context->c.err) {
 

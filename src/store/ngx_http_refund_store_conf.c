@@ -34,6 +34,7 @@ typedef struct {
     ngx_str_t                       prefix;
     ngx_uint_t                      strip;  /* bytes of it */
     ngx_http_refund_store_kind_e    kind;
+    ngx_uint_t                      tls;
 } ngx_http_refund_store_scheme_t;
 
 
@@ -62,35 +63,37 @@ extern ngx_module_t  ngx_http_refund_notify_module;
 
 static const ngx_http_refund_store_scheme_t  ngx_http_refund_store_schemes[] =
 {
-    { ngx_string("shm:"), sizeof("shm:") - 1, NGX_HTTP_REFUND_STORE_SHM },
+    { ngx_string("shm:"), sizeof("shm:") - 1, NGX_HTTP_REFUND_STORE_SHM, 0 },
     { ngx_string("redis://"), sizeof("redis://") - 1,
-      NGX_HTTP_REFUND_STORE_REDIS },
-    { ngx_string("unix:"), 0, NGX_HTTP_REFUND_STORE_REDIS },
-    { ngx_string("rediss://"), 0, NGX_HTTP_REFUND_STORE_LATER },
-    { ngx_string("redis+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER },
-    { ngx_string("rediss+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER },
-    { ngx_string("redis+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER },
-    { ngx_string("rediss+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER },
-    { ngx_null_string, 0, NGX_HTTP_REFUND_STORE_LATER }
+      NGX_HTTP_REFUND_STORE_REDIS, 0 },
+    { ngx_string("rediss://"), sizeof("rediss://") - 1,
+      NGX_HTTP_REFUND_STORE_REDIS, 1 },
+    { ngx_string("unix:"), 0, NGX_HTTP_REFUND_STORE_REDIS, 0 },
+    { ngx_string("redis+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER, 0 },
+    { ngx_string("rediss+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER, 1 },
+    { ngx_string("redis+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER, 0 },
+    { ngx_string("rediss+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER, 1 },
+    { ngx_null_string, 0, NGX_HTTP_REFUND_STORE_LATER, 0 }
 };
 
 
-static const ngx_str_t  ngx_http_refund_store_param_names[] = {
+const ngx_str_t  ngx_http_refund_store_param_names[] = {
     ngx_string("user="),
     ngx_string("password_file="),
     ngx_string("prefix="),
     ngx_string("timeout="),
     ngx_string("cache="),
-    ngx_string("database=")
+    ngx_string("database="),
+    ngx_string("ca="),
+    ngx_string("cert="),
+    ngx_string("key="),
+    ngx_string("server_name=")
 };
 
 
 /* What only the schemes take that are not supported yet. */
 
 static const ngx_str_t  ngx_http_refund_store_other_names[] = {
-    ngx_string("ca="),
-    ngx_string("cert="),
-    ngx_string("key="),
     ngx_string("sentinel_password_file="),
     ngx_null_string
 };
@@ -262,6 +265,7 @@ ngx_http_refund_store_scheme(ngx_http_refund_store_conf_t *conf)
             return NULL;
         }
 
+        conf->tls = scheme->tls;
         conf->url.data += scheme->strip;
         conf->url.len -= scheme->strip;
 

@@ -23,6 +23,10 @@ typedef enum {
     NGX_HTTP_REFUND_STORE_PARAM_TIMEOUT,
     NGX_HTTP_REFUND_STORE_PARAM_CACHE,
     NGX_HTTP_REFUND_STORE_DATABASE,
+    NGX_HTTP_REFUND_STORE_CA,
+    NGX_HTTP_REFUND_STORE_CERT,
+    NGX_HTTP_REFUND_STORE_KEY,
+    NGX_HTTP_REFUND_STORE_SERVER_NAME,
     NGX_HTTP_REFUND_STORE_PARAMS
 } ngx_http_refund_store_param_e;
 
@@ -33,17 +37,24 @@ typedef struct {
     ngx_conf_t                      *cf;
     ngx_http_refund_store_t         *store;
     ngx_str_t                        url;       /* without the scheme */
+    ngx_uint_t                       tls;       /* the scheme asks for it */
     ngx_str_t                        values[NGX_HTTP_REFUND_STORE_PARAMS];
 } ngx_http_refund_store_conf_t;
 
 
+extern const ngx_str_t  ngx_http_refund_store_param_names[];
+
+
 /*
  * Each returns NGX_OK, or NGX_ERROR after a message that names the store: all
- * of a Redis but its cache; and where it is, as its URL says.
+ * of a Redis but its cache; where it is, as its URL says; and the TLS to it, if
+ * the URL asks for that.
  */
 
 ngx_int_t ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf);
 ngx_int_t ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_conf_t *redis);
+ngx_int_t ngx_http_refund_store_tls(ngx_http_refund_store_conf_t *conf,
     ngx_refund_redis_conf_t *redis);
 
 

@@ -51,6 +51,7 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
     (void) ngx_sprintf(p, "refund_store \"%V\"", &conf->store->name);
 
     if (ngx_http_refund_store_url(conf, &redis->conf) != NGX_OK
+        || ngx_http_refund_store_tls(conf, &redis->conf) != NGX_OK
         || ngx_http_refund_store_login(conf, server) != NGX_OK
         || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
         || ngx_http_refund_store_timeout(conf) != NGX_OK)

@@ -125,9 +125,10 @@ static ngx_int_t
 ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
     ngx_str_t *url, ngx_refund_redis_address_t *address)
 {
-    size_t      len;
-    u_char     *p;
-    ngx_url_t   u;
+    u_char      *p;
+    ngx_str_t   *numeric;
+    ngx_url_t    u;
+    ngx_uint_t   i;
 
     /* names are told while the configuration is read: a worker never waits */
 
@@ -143,40 +144,39 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
         return NGX_ERROR;
     }
 
-    if (u.family == AF_UNIX) {
-        len = u.host.len;
-
-    } else {
-        len = NGX_SOCKADDR_STRLEN;
-        address->port = u.port;
-    }
-
-    p = ngx_pcalloc(conf->cf->pool, len + 1);
-    if (p == NULL) {
+    address->host.data = ngx_pcalloc(conf->cf->pool, u.host.len + 1);
+    if (address->host.data == NULL) {
         return NGX_ERROR;
     }
 
-    address->host.data = p;
+    ngx_memcpy(address->host.data, u.host.data, u.host.len);
+    address->host.len = u.host.len;
 
     if (u.family == AF_UNIX) {
-        ngx_memcpy(p, u.host.data, len);
-        address->host.len = len;
         return NGX_OK;
     }
 
-    address->host.len = ngx_sock_ntop(u.addrs[0].sockaddr, u.addrs[0].socklen,
-                                     p, len, 0);
-    p[address->host.len] = '\0';
+    address->port = u.port;
 
-    if (u.naddrs > 1
-        && u.addrs[1].sockaddr->sa_family == u.addrs[0].sockaddr->sa_family)
-    {
-        ngx_conf_log_error(NGX_LOG_WARN, conf->cf, 0,
-                           "the host of refund_store \"%V\" has several "
-                           "addresses, of which %V is used: give the address "
-                           "of the one Redis that all share",
-                           &conf->store->name, &address->host);
+    numeric = ngx_palloc(conf->cf->pool, u.naddrs * sizeof(ngx_str_t));
+    if (numeric == NULL) {
+        return NGX_ERROR;
     }
+
+    for (i = 0; i < u.naddrs; i++) {
+        p = ngx_pcalloc(conf->cf->pool, NGX_SOCKADDR_STRLEN + 1);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        numeric[i].data = p;
+        numeric[i].len = ngx_sock_ntop(u.addrs[i].sockaddr,
+                                       u.addrs[i].socklen, p,
+                                       NGX_SOCKADDR_STRLEN, 0);
+    }
+
+    address->numeric = numeric;
+    address->n = u.naddrs;
 
     return NGX_OK;
 }

@@ -5,10 +5,12 @@ package RefundNotify::Test::Certificate;
 #   rsa_key($name)                 a 2048 bit Crypt::PK::RSA, made once a name
 #   certificate($key, serial => $hex, name => $common_name,
 #               from => $epoch, to => $epoch, issuer => $key,
-#               issuer_name => $common_name, authority => 1)
+#               issuer_name => $common_name, authority => 1,
+#               hosts => [ $name_or_ipv4, ... ])
 #                                  a certificate's PEM; valid from yesterday
 #                                  for five years, self-signed unless it has an
-#                                  issuer; an authority may issue others
+#                                  issuer; an authority may issue others, a
+#                                  server's is good for these hosts
 
 use strict;
 use warnings;
@@ -57,10 +59,20 @@ sub certificate {
 
     # the extension is basicConstraints, critical, with CA set
 
-    my $extensions = $option{authority}
-        ? der(0xa3, der(0x30, der(0x30, pack('H*', '0603551d130101ff'
-                                                   . '040530030101ff'))))
-        : '';
+    # and subjectAltName, with DNS names and addresses
+
+    my $extensions = join '',
+        $option{authority} ? der(0x30, pack('H*', '0603551d130101ff'
+                                                  . '040530030101ff')) : (),
+        $option{hosts}
+            ? der(0x30, pack('H*', '0603551d11')
+                        . der(0x04, der(0x30, join '', map {
+                              /^[\d.]+\z/ ? der(0x87, pack('C4', split /\./))
+                                          : der(0x82, $_) }
+                              @{ $option{hosts} })))
+            : ();
+
+    $extensions = der(0xa3, der(0x30, $extensions)) if length $extensions;
 
     my $body = der(0x30, der(0xa0, der(0x02, "\2")) . der(0x02, $serial)
                    . $algorithm . $issued_by

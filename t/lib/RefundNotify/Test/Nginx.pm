@@ -180,6 +180,13 @@ sub module_path {
 }
 
 
+# Was the module built with a hiredis that has TLS?
+
+sub has_tls_to_redis {
+    return read_file(module_path()) =~ /\blibhiredis_ssl\b/;
+}
+
+
 sub start {
     my ($self) = @_;
 

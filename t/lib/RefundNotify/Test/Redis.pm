@@ -6,9 +6,12 @@ package RefundNotify::Test::Redis;
 #   $redis = RefundNotify::Test::Redis->new(
 #       unix => 1,                 on a unix socket instead of a port
 #       password => $text,         requirepass
+#       tls => { cert => $path, key => $path, ca => $path,
+#                clients => 1 }    a port with TLS beside the other; clients:
+#                                  theirs must be of the ca, too
 #       config => [ line, ... ])   more lines for redis.conf (ACL users, ...)
 #
-#   $redis->port, $redis->socket   where it is
+#   $redis->port, $redis->tls_port, $redis->socket     where it is
 #   $redis->url                    redis://127.0.0.1:PORT or redis://unix:PATH
 #   $redis->command(@words)        the reply; an error dies
 #   $redis->pause, $redis->resume  SIGSTOP and SIGCONT
@@ -48,6 +51,14 @@ sub new {
         push @lines, "unixsocket $self->{socket}", 'unixsocketperm 700';
     }
 
+    if (my $tls = $option{tls}) {
+        $self->{tls_port} = free_port();
+        push @lines, "tls-port $self->{tls_port}",
+             "tls-cert-file $tls->{cert}", "tls-key-file $tls->{key}",
+             "tls-ca-cert-file $tls->{ca}",
+             'tls-auth-clients ' . ($tls->{clients} ? 'yes' : 'no');
+    }
+
     if (defined $option{password}) {
         push @lines, "requirepass $option{password}";
     }
@@ -60,6 +71,7 @@ sub new {
 
 
 sub port { return $_[0]{port} }
+sub tls_port { return $_[0]{tls_port} }
 sub socket { return $_[0]{socket} }
 sub pid { return $_[0]{pid} }
 
