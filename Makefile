@@ -5,6 +5,8 @@
 #   make demo       see it work (STORE=redis: with a Redis of its own)
 #   make test       prove all of it, in about ten minutes
 #   make test-trixie    the suite in a Debian 13, which it makes
+#   make deb            build/libnginx-mod-http-refund-notify_*.deb
+#   make test-deb       installed, upgraded and purged in a Debian that it makes
 #   make clean
 #
 # Each installs what it lacks on Debian.  NGINX_SRC=directory builds for an
@@ -18,6 +20,7 @@ FUZZ_SECONDS ?= 60
 export NGINX_SRC STORE FUZZ_SECONDS
 
 NAME = ngx_http_refund_notify_module.so
+PACKAGE = libnginx-mod-http-refund-notify
 MODULE = $(BUILD)/$(NAME)
 SANITIZE = -fsanitize=address,undefined -fno-omit-frame-pointer
 
@@ -48,7 +51,7 @@ endif
 .PHONY: all install demo clean FORCE
 .PHONY: build-clang build-asan build-nginx-source
 .PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
-.PHONY: test-trixie
+.PHONY: test-trixie deb test-deb
 
 
 all: $(MODULE)
@@ -142,10 +145,28 @@ test-trixie:
 	@tools/test-trixie.sh $(BUILD)/trixie $(TESTS)
 
 
-# the Debian made for test-trixie is root's
+# The package, for the nginx that is installed; and one of a higher version, to
+# upgrade to.
+
+deb:
+	@tools/install-dependencies.sh build deb
+	@tools/build-deb.sh $(BUILD)/deb
+	@install -m 644 $(BUILD)/deb/$(PACKAGE)_*.deb $(BUILD)
+	@echo "built $$(echo $(BUILD)/$(PACKAGE)_*.deb)"
+
+test-deb: deb
+	@tools/install-dependencies.sh suite test-deb
+	@tools/build-deb.sh $(BUILD)/deb-next 99.0
+	@lintian --allow-root -EI --fail-on error,warning,info \
+	    $(BUILD)/deb/*.changes
+	@tools/test-deb.sh $(BUILD)/test-deb $(BUILD)/deb $(BUILD)/deb-next
+
+
+# the Debians made for the tests are root's
 
 clean:
-	$(if $(wildcard $(BUILD)/trixie),$(SUDO)) rm -rf $(BUILD)
+	$(if $(wildcard $(BUILD)/trixie $(BUILD)/test-deb),$(SUDO)) \
+	    rm -rf $(BUILD)
 
 
 include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk bench/bench.mk

@@ -4,7 +4,8 @@
 #
 # Installs the Debian packages that are missing, and says which.
 #
-#   tools/install-dependencies.sh [build|demo|suite|test|trixie|valkey] ...
+#   tools/install-dependencies.sh \
+#       [build|deb|demo|suite|test|test-deb|trixie|valkey] ...
 #
 # No service is started: not nginx' on port 80, nor Redis'.  Where all is
 # there, nothing is done, not even apt-get update.
@@ -47,14 +48,17 @@ wanted=
 
 for purpose in "${@:-build}"; do
     case $purpose in
-        build)  wanted="$wanted $build" ;;
-        demo)   wanted="$wanted $demo" ;;
-        suite)  wanted="$wanted $suite" ;;
-        test)   wanted="$wanted $test" ;;
-        trixie) wanted="$wanted debootstrap util-linux" ;;
-        valkey) wanted="$wanted valkey-server" ;;
-        *)      echo "usage: $0 [build|demo|suite|test|trixie|valkey] ..." >&2
-                exit 2 ;;
+        build)    wanted="$wanted $build" ;;
+        deb)      wanted="$wanted build-essential debhelper pkgconf" ;;
+        demo)     wanted="$wanted $demo" ;;
+        suite)    wanted="$wanted $suite" ;;
+        test)     wanted="$wanted $test" ;;
+        test-deb) wanted="$wanted debootstrap iproute2 lintian util-linux" ;;
+        trixie)   wanted="$wanted debootstrap util-linux" ;;
+        valkey)   wanted="$wanted valkey-server" ;;
+        *)        echo "usage: $0 [build|deb|demo|suite|test|test-deb|trixie|\
+valkey] ..." >&2
+                  exit 2 ;;
     esac
 done
 
