@@ -7,6 +7,7 @@
 #include "wechatpay_v3_refund.h"
 #include "wechatpay_field.h"
 #include "wechatpay_json.h"
+#include "wechatpay_json_write.h"
 
 
 typedef struct {
@@ -18,12 +19,23 @@ typedef struct {
 static wechatpay_error_e wechatpay_v3_refund_object(json_t *object,
     const wechatpay_field_t *fields, size_t n, const wechatpay_v3_table_t *own,
     wechatpay_memory_t *memory, wechatpay_v3_values_t *values, json_t *extra);
-static wechatpay_error_e wechatpay_v3_refund_member(json_t *member,
-    const wechatpay_field_t *field, wechatpay_memory_t *memory,
-    wechatpay_v3_values_t *values, int *keep);
+static void wechatpay_v3_refund_json(json_t *json,
+    wechatpay_json_member_t *member);
+static wechatpay_error_e wechatpay_v3_refund_plain_object(
+    const wechatpay_json_member_t *member, size_t n,
+    const wechatpay_field_t *fields, size_t nfields,
+    const wechatpay_v3_table_t *own, wechatpay_memory_t *memory,
+    wechatpay_v3_values_t *values, unsigned char **extra);
+static wechatpay_error_e wechatpay_v3_refund_member(
+    const wechatpay_json_member_t *member, const wechatpay_field_t *field,
+    wechatpay_memory_t *memory, wechatpay_v3_values_t *values, int *keep);
+static void wechatpay_v3_refund_init(wechatpay_v3_values_t *values);
 static wechatpay_error_e wechatpay_v3_refund_status(
     wechatpay_v3_source_e source, wechatpay_str_t value,
     wechatpay_refund_status_e *status);
+
+
+static const wechatpay_str_t  wechatpay_v3_amount = wechatpay_string("amount");
 
 
 #define wechatpay_v3_value(member)  offsetof(wechatpay_v3_values_t, member)
@@ -174,10 +186,7 @@ wechatpay_v3_refund_read(wechatpay_v3_source_e source, json_t *object,
     json_t             *extra;
     wechatpay_error_e   error;
 
-    memset(values, 0, sizeof(wechatpay_v3_values_t));
-    wechatpay_amount_init(&values->refund.amount);
-
-    values->refund.version = WECHATPAY_V3;
+    wechatpay_v3_refund_init(values);
 
     extra = json_object();
     if (extra == NULL) {
@@ -197,6 +206,49 @@ wechatpay_v3_refund_read(wechatpay_v3_source_e source, json_t *object,
     json_decref(extra);
 
     return error;
+}
+
+
+wechatpay_error_e
+wechatpay_v3_refund_read_plain(wechatpay_v3_source_e source,
+    const wechatpay_json_plain_t *json, wechatpay_str_t text,
+    wechatpay_memory_t *memory, wechatpay_v3_values_t *values)
+{
+    unsigned char      *p, *extra;
+    wechatpay_error_e   error;
+
+    wechatpay_v3_refund_init(values);
+
+    /* what is kept of the text is shorter than the text */
+
+    extra = memory->alloc(memory->data, text.len);
+    if (extra == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    p = extra;
+    *p++ = '{';
+
+    error = wechatpay_v3_refund_plain_object(json->members, json->nmembers,
+                                             wechatpay_v3_fields,
+                                             WECHATPAY_V3_NFIELDS,
+                                             &wechatpay_v3_tables[source],
+                                             memory, values, &p);
+
+    values->refund.extra.data = extra + 1;
+    values->refund.extra.len = (size_t) (p - extra - 1);
+
+    return error;
+}
+
+
+static void
+wechatpay_v3_refund_init(wechatpay_v3_values_t *values)
+{
+    memset(values, 0, sizeof(wechatpay_v3_values_t));
+    wechatpay_amount_init(&values->refund.amount);
+
+    values->refund.version = WECHATPAY_V3;
 }
 
 
@@ -243,21 +295,22 @@ wechatpay_v3_refund_object(json_t *object, const wechatpay_field_t *fields,
     wechatpay_v3_values_t *values, json_t *extra)
 {
     int                       keep;
-    json_t                   *member, *amount;
+    json_t                   *json, *amount;
     const char               *key;
-    wechatpay_str_t           name;
     wechatpay_error_e         error;
     const wechatpay_field_t  *field;
+    wechatpay_json_member_t   member;
 
-    static const wechatpay_str_t  nested = wechatpay_string("amount");
+    json_object_foreach(object, key, json) {
 
-    json_object_foreach(object, key, member) {
+        member.name.data = (const unsigned char *) key;
+        member.name.len = strlen(key);
 
-        name.data = (const unsigned char *) key;
-        name.len = strlen(key);
+        wechatpay_v3_refund_json(json, &member);
 
-        if (fields == wechatpay_v3_fields && json_is_object(member)
-            && wechatpay_str_equal(name, nested))
+        if (fields == wechatpay_v3_fields
+            && member.kind == WECHATPAY_JSON_OBJECT
+            && wechatpay_str_equal(member.name, wechatpay_v3_amount))
         {
             amount = json_object();
             if (amount == NULL) {
@@ -266,7 +319,7 @@ wechatpay_v3_refund_object(json_t *object, const wechatpay_field_t *fields,
 
             values->amount = 1;
 
-            error = wechatpay_v3_refund_object(member, wechatpay_v3_amounts,
+            error = wechatpay_v3_refund_object(json, wechatpay_v3_amounts,
                                                WECHATPAY_V3_NAMOUNTS,
                                                &wechatpay_v3_no_table, memory,
                                                values, amount);
@@ -280,17 +333,17 @@ wechatpay_v3_refund_object(json_t *object, const wechatpay_field_t *fields,
             json_decref(amount);
 
         } else {
-            field = wechatpay_field_find(fields, n, name);
+            field = wechatpay_field_find(fields, n, member.name);
 
             if (field == NULL) {
-                field = wechatpay_field_find(own->fields, own->n, name);
+                field = wechatpay_field_find(own->fields, own->n, member.name);
             }
 
-            error = wechatpay_v3_refund_member(member, field, memory, values,
+            error = wechatpay_v3_refund_member(&member, field, memory, values,
                                                &keep);
 
             if (error == WECHATPAY_OK && keep
-                && json_object_set_nocheck(extra, key, member) != 0)
+                && json_object_set_nocheck(extra, key, json) != 0)
             {
                 error = WECHATPAY_ERROR_NO_MEMORY;
             }
@@ -305,15 +358,116 @@ wechatpay_v3_refund_object(json_t *object, const wechatpay_field_t *fields,
 }
 
 
+static void
+wechatpay_v3_refund_json(json_t *json, wechatpay_json_member_t *member)
+{
+    switch (json_typeof(json)) {
+
+    case JSON_STRING:
+        member->kind = WECHATPAY_JSON_STRING;
+        member->string.data = (const unsigned char *) json_string_value(json);
+        member->string.len = json_string_length(json);
+        break;
+
+    case JSON_INTEGER:
+        member->kind = WECHATPAY_JSON_INTEGER;
+        member->integer = json_integer_value(json);
+        break;
+
+    case JSON_OBJECT:
+        member->kind = WECHATPAY_JSON_OBJECT;
+        break;
+
+    case JSON_NULL:
+        member->kind = WECHATPAY_JSON_NULL;
+        break;
+
+    default:
+        member->kind = WECHATPAY_JSON_OTHER;
+    }
+}
+
+
+/*
+ * The same for the n members from member on; *extra is behind the brace or the
+ * member where the next goes.
+ */
+
+static wechatpay_error_e
+wechatpay_v3_refund_plain_object(const wechatpay_json_member_t *member,
+    size_t n, const wechatpay_field_t *fields, size_t nfields,
+    const wechatpay_v3_table_t *own, wechatpay_memory_t *memory,
+    wechatpay_v3_values_t *values, unsigned char **extra)
+{
+    int                             keep;
+    unsigned char                  *p, *before;
+    wechatpay_error_e               error;
+    const wechatpay_field_t        *field;
+    const wechatpay_json_member_t  *end;
+
+    p = *extra;
+
+    for (end = member + n; member < end; member += 1 + member->nmembers) {
+
+        if (fields == wechatpay_v3_fields
+            && member->kind == WECHATPAY_JSON_OBJECT
+            && wechatpay_str_equal(member->name, wechatpay_v3_amount))
+        {
+            values->amount = 1;
+
+            before = p;
+
+            p = wechatpay_json_write_name(p, "amount");
+            *p++ = '{';
+
+            error = wechatpay_v3_refund_plain_object(member + 1,
+                                                     member->nmembers,
+                                                     wechatpay_v3_amounts,
+                                                     WECHATPAY_V3_NAMOUNTS,
+                                                     &wechatpay_v3_no_table,
+                                                     memory, values, &p);
+            if (p[-1] == '{') {
+                p = before;
+
+            } else {
+                *p++ = '}';
+            }
+
+        } else {
+            field = wechatpay_field_find(fields, nfields, member->name);
+
+            if (field == NULL) {
+                field = wechatpay_field_find(own->fields, own->n,
+                                             member->name);
+            }
+
+            error = wechatpay_v3_refund_member(member, field, memory, values,
+                                               &keep);
+
+            if (error == WECHATPAY_OK && keep) {
+                p = wechatpay_json_write_comma(p);
+                p = wechatpay_json_write_copy(p, member->text);
+            }
+        }
+
+        if (error != WECHATPAY_OK) {
+            return error;
+        }
+    }
+
+    *extra = p;
+
+    return WECHATPAY_OK;
+}
+
+
 /* Takes one member; *keep tells whether it is kept as it was received. */
 
 static wechatpay_error_e
-wechatpay_v3_refund_member(json_t *member, const wechatpay_field_t *field,
-    wechatpay_memory_t *memory, wechatpay_v3_values_t *values, int *keep)
+wechatpay_v3_refund_member(const wechatpay_json_member_t *member,
+    const wechatpay_field_t *field, wechatpay_memory_t *memory,
+    wechatpay_v3_values_t *values, int *keep)
 {
-    json_int_t       fen;
-    wechatpay_str_t  value;
-
     *keep = 0;
 
     if (field == NULL) {
@@ -321,33 +475,33 @@ wechatpay_v3_refund_member(json_t *member, const wechatpay_field_t *field,
         return WECHATPAY_OK;
     }
 
-    if (json_is_null(member)) {
+    if (member->kind == WECHATPAY_JSON_NULL) {
         return WECHATPAY_OK;
     }
 
     if (field->form == WECHATPAY_FIELD_MONEY) {
 
-        fen = json_integer_value(member);
-
-        if (!json_is_integer(member) || fen < 0 || fen > WECHATPAY_MONEY_MAX) {
+        if (member->kind != WECHATPAY_JSON_INTEGER || member->integer < 0
+            || member->integer > WECHATPAY_MONEY_MAX)
+        {
             return field->invalid;
         }
 
-        *wechatpay_field_money(field, values) = fen;
+        *wechatpay_field_money(field, values) = member->integer;
 
         return WECHATPAY_OK;
     }
 
-    value.data = (const unsigned char *) json_string_value(member);
-    value.len = json_string_length(member);
+    if (member->kind == WECHATPAY_JSON_STRING) {
 
-    if (json_is_string(member) && value.len == 0) {
-        return WECHATPAY_OK;
-    }
+        if (member->string.len == 0) {
+            return WECHATPAY_OK;
+        }
 
-    if (value.data != NULL && wechatpay_field_valid(field->form, value)) {
-        return wechatpay_str_copy(value, memory,
-                                        wechatpay_field_str(field, values));
+        if (wechatpay_field_valid(field->form, member->string)) {
+            return wechatpay_str_copy(member->string, memory,
+                                      wechatpay_field_str(field, values));
+        }
     }
 
     *keep = (field->invalid == WECHATPAY_OK);

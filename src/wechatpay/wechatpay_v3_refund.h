@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "wechatpay_error.h"
+#include "wechatpay_json_plain.h"
 #include "wechatpay_refund.h"
 
 
@@ -32,13 +33,17 @@ typedef struct {
 
 
 /*
- * Takes the members of object; whose refund it is, is the caller's to check,
- * before wechatpay_v3_refund_check(), which says what is missing and sets the
- * status.  Spans live in memory.
+ * Takes the members of object, or of json, which was read from text, to the
+ * same values; whose refund it is, is the caller's to check, before
+ * wechatpay_v3_refund_check(), which says what is missing and sets the status.
+ * Spans live in memory.
  */
 
 wechatpay_error_e wechatpay_v3_refund_read(wechatpay_v3_source_e source,
     json_t *object, wechatpay_memory_t *memory, wechatpay_v3_values_t *values);
+wechatpay_error_e wechatpay_v3_refund_read_plain(wechatpay_v3_source_e source,
+    const wechatpay_json_plain_t *json, wechatpay_str_t text,
+    wechatpay_memory_t *memory, wechatpay_v3_values_t *values);
 wechatpay_error_e wechatpay_v3_refund_check(wechatpay_v3_source_e source,
     wechatpay_v3_values_t *values);
 

@@ -30,7 +30,7 @@ FUZZ_LIMIT = $(if $(filter 0,$(FUZZ_SECONDS)),-runs=0, \
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@for t in $(FUZZ_TARGETS); do \
 	    mkdir -p $(FUZZ)/corpus/$$t; \
-	    case $$t in v3*|request) dict=json;; *) dict=xml;; esac; \
+	    case $$t in json*|v3*|request) dict=json;; *) dict=xml;; esac; \
 	    echo "fuzz_$$t, $(FUZZ_EACH) s"; \
 	    $(FUZZ)/fuzz_$$t $(FUZZ_LIMIT) -max_len=8192 \
 	        -timeout=10 -rss_limit_mb=2048 -dict=t/fuzz/$$dict.dict \

@@ -726,6 +726,15 @@ v3('unknown members are kept as they are', 'OK',
    result => sub {
        s/\}\}\}$/,"currency":"CNY"},"extra":{"z":[1,-2.5,true,null,{"b":"\\u0001\\""}],"amount":{"discount":7,"exchange_rate":{"rate":100000000}},"a":{}}}}/
    });
+v3('unknown members of the plainest kind are kept likewise', 'OK',
+   edit => sub {
+       s/\{/{"z":"1","y":2,/;
+       s/"total"/"discount":7,"note":"","total"/;
+       s/\}\}$/,"currency":"CNY"},"a":{"c":"支付","b":3}}/
+   },
+   result => sub {
+       s/\}\}\}$/,"currency":"CNY"},"extra":{"z":"1","y":2,"amount":{"discount":7,"note":""},"a":{"c":"支付","b":3}}}}/
+   });
 v3('settlement amounts and funds_account', 'OK',
    edit => sub {
        s/"amount":\{/"funds_account":"UNSETTLED","amount":{"settlement_refund":1,"settlement_total":2,/
