@@ -2,6 +2,8 @@
 #
 # The benchmark, see bench/README.md.
 #
+#   make bench                       the whole of it, in about ten minutes
+#   make bench-quick                 a look at it, in about one
 #   make bench-instructions          the instructions of a notify, held against
 #                                    bench/instructions.txt
 #   make bench-instructions-update   writes that file
@@ -14,7 +16,21 @@ BENCH_LDLIBS = $(shell pkg-config --libs libxml-2.0 jansson libcrypto)
 BENCH_ENV = CC="$(CC)" BENCH_BUILD=$(BENCH) \
     REFUND_NOTIFY_MODULE=$(abspath $(MODULE))
 
+BENCH_TOOLS = $(BENCH)/notifies $(BENCH)/keys/complete \
+    $(BENCH)/node/node_modules/.package-lock.json
+
+.PHONY: bench bench-quick
 .PHONY: bench-instructions bench-instructions-update bench-profile
+
+# what is written by a look is no result
+
+bench-quick: BENCH_ENV += BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_COUNT=10000 \
+    BENCH_RESULTS=$(BENCH)/results
+
+bench bench-quick:
+	@tools/install-dependencies.sh build bench
+	@$(MAKE) -s all $(BENCH_TOOLS)
+	@$(BENCH_ENV) bench/run.pl
 
 bench-instructions: BENCH_COMMAND = check
 bench-instructions-update: BENCH_COMMAND = update
@@ -43,5 +59,18 @@ $(BENCH)/keys/complete:
 	 && echo PUB_KEY_ID_0119000001092024101100111900000100 > serial \
 	 && openssl rand -hex 16 > v2.key && openssl rand -hex 16 > v3.key \
 	 && openssl genrsa -out wechatpay.key 2048 \
-	 && openssl rsa -in wechatpay.key -pubout -out wechatpay.pem 2>openssl.log
+	 && openssl rsa -in wechatpay.key -pubout -out wechatpay.pem 2>openssl.log \
+	 && openssl req -x509 -newkey rsa:2048 -noenc -days 3650 \
+	     -subj "/CN=1900000109" -keyout apiclient_key.pem \
+	     -out apiclient_cert.pem 2>openssl.log
+	@touch $@
+
+# npm takes the packages from its cache or its registry; the versions, and what
+# they have to hash to, are those of package-lock.json
+
+$(BENCH)/node/node_modules/.package-lock.json: $(addprefix \
+    bench/peers/node/,package.json package-lock.json .npmrc server.js)
+	@mkdir -p $(BENCH)/node
+	@cp $^ $(BENCH)/node
+	@echo "npm ci" && cd $(BENCH)/node && npm ci --silent
 	@touch $@

@@ -5,7 +5,7 @@
 # Installs the Debian packages that are missing, and says which.
 #
 #   tools/install-dependencies.sh \
-#       [build|deb|demo|suite|test|test-deb|trixie|valkey] ...
+#       [bench|build|deb|demo|suite|test|test-deb|trixie|valkey] ...
 #
 # No service is started: not nginx' on port 80, nor Redis'.  Where all is
 # there, nothing is done, not even apt-get update.
@@ -35,19 +35,25 @@ fi
 suite="$simulators ca-certificates curl openssl pkg-config python3-jsonschema
        redis-server"
 
-test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs php-cli
-      php-sqlite3 valgrind"
-
 # Debian's nodejs comes without npm, others' with one that Debian's cannot join.
 
+npm=
+
 if ! command -v npm >/dev/null; then
-    test="$test npm"
+    npm=npm
 fi
+
+test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm php-cli
+      php-sqlite3 valgrind"
+
+bench="$suite gnuplot-nox libnginx-mod-http-lua lua-cjson nodejs $npm
+       util-linux valgrind wrk"
 
 wanted=
 
 for purpose in "${@:-build}"; do
     case $purpose in
+        bench)    wanted="$wanted $bench" ;;
         build)    wanted="$wanted $build" ;;
         deb)      wanted="$wanted build-essential debhelper pkgconf" ;;
         demo)     wanted="$wanted $demo" ;;
@@ -56,8 +62,8 @@ for purpose in "${@:-build}"; do
         test-deb) wanted="$wanted debootstrap iproute2 lintian util-linux" ;;
         trixie)   wanted="$wanted debootstrap util-linux" ;;
         valkey)   wanted="$wanted valkey-server" ;;
-        *)        echo "usage: $0 [build|deb|demo|suite|test|test-deb|trixie|\
-valkey] ..." >&2
+        *)        echo "usage: $0 [bench|build|deb|demo|suite|test|test-deb|\
+trixie|valkey] ..." >&2
                   exit 2 ;;
     esac
 done
