@@ -2,12 +2,13 @@
 
 # README.md, the pages of docs/ and their Chinese counterparts: nginx takes their
 # configurations; each tells the same in both languages; no link is dead; and
-# what they list is what the sources have: directives, variables, codes of
-# failures, lines of the error log.
+# what they list is what the sources have: codes of failures, lines of the error
+# log.
 
 use lib 't/lib';
 use RefundNotify::Test;
 use RefundNotify::Test::Certificate qw(rsa_key certificate);
+use RefundNotify::Test::Document qw(chinese pages parts spans);
 use RefundNotify::Test::Util qw(read_file);
 
 use Cwd qw(abs_path);
@@ -15,9 +16,8 @@ use File::Basename qw(basename dirname);
 use MIME::Base64 qw(encode_base64);
 
 my $root = abs_path(dirname(__FILE__) . '/..');
-my @english = ('README.md', 'examples/README.md', map { 'docs/' . basename($_) }
-                                 grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
-my %chinese = map { $_ => s/\.md$/.zh-CN.md/r } @english;
+my @english = pages();
+my %chinese = map { $_ => chinese($_) } @english;
 my @names = map { ($_, $chinese{$_}) } @english;
 my %text = map { $_ => read_file("$root/$_") } @names;
 my %parts = map { $_ => parts($text{$_}) } @names;
@@ -128,25 +128,7 @@ is_deeply([ grep { my $page = $_; !grep { resolved('README.md', $_) eq $page }
           'README.md leads to each page');
 
 
-# Directives, variables, codes
-
-my $module = read_file("$root/ngx_http_refund_notify_module.c");
-my $request = read_file(
-                  "$root/src/request/ngx_http_refund_request_module.c");
-my $merchant = read_file("$root/src/merchant/ngx_http_refund_merchant.c");
-my $variables = read_file(
-                    "$root/src/notify/ngx_http_refund_notify_variables.c");
-
-my @directives = sort map { /\{ ngx_string\("(\w+)"\),/g }
-                     $module =~ /^static ngx_command_t .*?^\};/msg,
-                     $request =~ /^static ngx_command_t .*?^\};/msg,
-                     $merchant =~ /^[ ]+ngx_http_refund_merchant_commands\[\]
-                                   .*?^\};/msxg;
-my @variables = sort map { "\$$_" }
-                    $variables =~ /\{ ngx_string\("(\w+)"\),/g;
-
-cmp_ok(scalar @directives, '>', 30, 'the sources have directives');
-cmp_ok(scalar @variables, '>', 10, 'and variables');
+# The codes of failures
 
 my $failure = read_file("$root/src/wechatpay/wechatpay_failure.h");
 my %codes = map { $_->[0] => $_ }
@@ -159,22 +141,7 @@ while ($provider =~ /wechatpay_string\("(\w+)"\),\s+WECHATPAY_CODE_(\w+)/g) {
     push @{ $also{$2} }, $1 if $1 ne $2;
 }
 
-cmp_ok(scalar keys %codes, '>', 20, 'and codes');
-
-for my $name (map { ($_, $chinese{$_}) } 'docs/directives.md') {
-    my @rows = map { @$_[ 2 .. $#$_ ] }
-                   grep { $_->[0][0] =~ /^(?:Directive|指令)$/ }
-                        @{ $parts{$name}{tables} };
-
-    is_deeply([ sort $text{$name} =~ /^`(\w+) [^\n]*`http`/mg,
-                     map { first_words($_->[0]) } @rows ], \@directives,
-              "$name: each directive, and no other");
-
-    my ($section) = $text{$name} =~ /^## (?:Variables|变量)\n(.*)/ms;
-
-    is_deeply([ sort $section =~ /`(\$refund_\w+)`(?=.* \|)/g ], \@variables,
-              "$name: each variable, and no other");
-}
+cmp_ok(scalar keys %codes, '>', 20, 'the sources have codes');
 
 for my $name (map { ($_, $chinese{$_}) } 'docs/refunds.md') {
     my ($table) = grep { $_->[0][0] eq '`code`' } @{ $parts{$name}{tables} };
@@ -267,51 +234,6 @@ sub complete {
 }
 
 
-# The outline, the fenced blocks as [ language, text ], and the tables: of rows,
-# of cells.
-
-sub parts {
-    my ($text) = @_;
-
-    my %parts = (outline => [], blocks => [], tables => []);
-    my ($last, $block) = ('');
-
-    for my $line (split /\n/, $text) {
-
-        if ($line =~ /^```(\w*)/) {
-            $block = $block ? undef : [ $1, '' ];
-            push @{ $parts{blocks} }, $block if $block;
-            push @{ $parts{outline} }, "block $1" if $block;
-            $last = '';
-            next;
-        }
-
-        if ($block) {
-            $block->[1] .= "$line\n";
-            next;
-        }
-
-        my ($mark) = $line =~ /^(#+|-|\d+\.) /;
-        my $kind = $line eq '' ? ''
-                   : $line =~ /^\|/ ? 'table'
-                   : $mark ? "mark $mark"
-                   : $last =~ /^(?:mark [-\d]|text)/ ? $last : 'text';
-
-        if ($kind eq 'table') {
-            push @{ $parts{tables} }, [] if $last ne 'table';
-            push @{ $parts{tables}[-1] },
-                 [ $line =~ /\G\|? *((?:\\\||[^|])*?) *\|(?=.|\z)/g ];
-        }
-
-        push @{ $parts{outline} }, $kind
-            if $kind ne '' && ($mark || $kind ne $last);
-        $last = $kind;
-    }
-
-    return \%parts;
-}
-
-
 # Diagrams hold text of their language.
 
 sub without_comments {
@@ -322,13 +244,6 @@ sub without_comments {
     $block =~ s/^ *# .*\n//mg;
     $block =~ s/ +# .*$//mg;
     return $block;
-}
-
-
-sub spans {
-    my ($row) = @_;
-
-    return [ sort "@$row" =~ /`([^`]+)`/g ];
 }
 
 
@@ -357,13 +272,6 @@ sub resolved {
     }
 
     return join '/', @to;
-}
-
-
-sub first_words {
-    my ($cell) = @_;
-
-    return $cell =~ /`(\w+) /g;
 }
 
 
