@@ -164,7 +164,8 @@ sub commands {
 
     for my $source (@sources) {
         for my $table ($source =~ /^static ngx_command_t .*?^\};/msg) {
-            while ($table =~ /\{ ngx_string\("(\w+)"\),\s+([\w|\s]+),(.*?)\},/sg)
+            while ($table =~ /\{\ ngx_string\("(\w+)"\),\s+([\w|\s]+),
+                              (.*?)\},/sxg)
             {
                 my ($name, $flags, $rest) = ($1, $2, $3);
                 my ($field) = $rest =~ /offsetof\(\w+, ([\w.]+)\)/;
@@ -246,7 +247,8 @@ sub documented {
 
     my %documented;
 
-    while ($text =~ /^`(\w+) ([^`]*)`(?:, context |，位置 )((?:`\w+`(?:, )?)+)/mg)
+    while ($text =~ /^`(\w+)\ ([^`]*)`(?:,\ context\ |，位置\ )
+                     ((?:`\w+`(?:,\ )?)+)/mgx)
     {
         my ($name, $syntax, $contexts) = ($1, $2, $3);
 

@@ -117,7 +117,8 @@ is($failed, 0, 'each was delivered');
 succeeds('apt-get', 'remove', $package);
 ok(!-e "$chroot$module", 'removed');
 is(answered($pay->v3_notify($shop)), 'delivered', 'nginx goes on as it runs');
-like((run('nginx', '-t'))[0], qr/unknown directive "refund_\w+" in .*refund\.conf/,
+like((run('nginx', '-t'))[0],
+     qr/unknown directive "refund_\w+" in .*refund\.conf/,
      'nginx -t says what is missing');
 
 succeeds('apt-get', 'install', '/newer.deb');
