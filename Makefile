@@ -118,6 +118,8 @@ test:
 	@$(MAKE) build-nginx-source test-nginx-source
 	$(heading) "the units of the protocol and the store, under the sanitizers too"
 	@$(MAKE) unit unit-asan unit-store
+	$(heading) "the model of a notify, searched by spin"
+	@$(MAKE) model
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
 	$(heading) "the instructions of a notify"
@@ -175,4 +177,5 @@ clean:
 	    rm -rf $(BUILD)
 
 
-include t/unit/unit.mk t/unit/store/store.mk t/fuzz/fuzz.mk bench/bench.mk
+include t/unit/unit.mk t/unit/store/store.mk t/model/model.mk t/fuzz/fuzz.mk
+include bench/bench.mk
