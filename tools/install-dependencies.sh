@@ -44,7 +44,7 @@ if ! command -v npm >/dev/null; then
 fi
 
 test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm php-cli
-      php-sqlite3 valgrind"
+      php-sqlite3 spin valgrind"
 
 bench="$suite gnuplot-nox libnginx-mod-http-lua lua-cjson nodejs $npm
        util-linux valgrind wrk"
