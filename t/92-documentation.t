@@ -127,6 +127,14 @@ is_deeply([ grep { my $page = $_; !grep { resolved('README.md', $_) eq $page }
           'README.md leads to each page');
 
 
+# The version is that of the package.
+
+my ($version) = read_file("$root/debian/changelog") =~ /\A\S+ \(([\d.]+)\)/;
+
+is(($text{$_} =~ /^## (\S+)/m)[0], $version, "$_ begins with this version")
+    for 'CHANGELOG.md', 'CHANGELOG.zh-CN.md';
+
+
 # The codes of failures
 
 my $failure = read_file("$root/src/wechatpay/wechatpay_failure.h");
