@@ -3,6 +3,8 @@
 #   make            build/ngx_http_refund_notify_module.so, for the nginx found
 #   make install    into that nginx' directory of modules
 #   make demo       see it work (STORE=redis: with a Redis of its own)
+#   make sandbox    a WeChat Pay to develop against (APP=URL of your app,
+#                   SPEED=60: repeats come that many times faster)
 #   make test       prove all of it, in about ten minutes
 #   make test-trixie    the suite in a Debian 13, which it makes
 #   make deb            build/libnginx-mod-http-refund-notify_*.deb
@@ -51,7 +53,7 @@ ifneq ($(word 2,$(MAKECMDGOALS)),)
 endif
 
 .DEFAULT_GOAL = all
-.PHONY: all install demo clean FORCE
+.PHONY: all install demo sandbox clean FORCE
 .PHONY: build-clang build-asan build-nginx-source
 .PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
 .PHONY: test-trixie deb test-deb
@@ -101,6 +103,15 @@ demo:
 	@tools/install-dependencies.sh build demo
 	@$(MAKE) all
 	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) tools/demo.pl
+
+SPEED ?= 1
+export APP SPEED
+
+sandbox:
+	@tools/install-dependencies.sh build sandbox
+	@$(MAKE) all
+	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) \
+	 tools/sandbox.pl start --app "$$APP" --speed "$$SPEED"
 
 
 # The suite on the plain module comes last, so that its summary is what is seen.

@@ -5,7 +5,7 @@
 # Installs the Debian packages that are missing, and says which.
 #
 #   tools/install-dependencies.sh \
-#       [bench|build|deb|demo|suite|test|test-deb|trixie|valkey] ...
+#       [bench|build|deb|demo|sandbox|suite|test|test-deb|trixie|valkey] ...
 #
 # No service is started: not nginx' on port 80, nor Redis'.  Where all is
 # there, nothing is done, not even apt-get update.
@@ -43,8 +43,8 @@ if ! command -v npm >/dev/null; then
     npm=npm
 fi
 
-test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm php-cli
-      php-sqlite3 spin valgrind"
+test="$suite chromium clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm
+      php-cli php-sqlite3 spin valgrind"
 
 bench="$suite gnuplot-nox libnginx-mod-http-lua lua-cjson nodejs $npm
        util-linux valgrind wrk"
@@ -57,13 +57,14 @@ for purpose in "${@:-build}"; do
         build)    wanted="$wanted $build" ;;
         deb)      wanted="$wanted build-essential debhelper pkgconf" ;;
         demo)     wanted="$wanted $demo" ;;
+        sandbox)  wanted="$wanted $demo curl" ;;
         suite)    wanted="$wanted $suite" ;;
         test)     wanted="$wanted $test" ;;
         test-deb) wanted="$wanted debootstrap iproute2 lintian util-linux" ;;
         trixie)   wanted="$wanted debootstrap util-linux" ;;
         valkey)   wanted="$wanted valkey-server" ;;
-        *)        echo "usage: $0 [bench|build|deb|demo|suite|test|test-deb|\
-trixie|valkey] ..." >&2
+        *)        echo "usage: $0 [bench|build|deb|demo|sandbox|suite|\
+test|test-deb|trixie|valkey] ..." >&2
                   exit 2 ;;
     esac
 done

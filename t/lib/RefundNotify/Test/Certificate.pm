@@ -3,6 +3,8 @@ package RefundNotify::Test::Certificate;
 # RSA keys, and certificates with any serial number and dates.
 #
 #   rsa_key($name)                 a 2048 bit Crypt::PK::RSA, made once a name
+#   keep_keys($dir)                from now on made once and for all: in files of
+#                                  this directory
 #   certificate($key, serial => $hex, name => $common_name,
 #               from => $epoch, to => $epoch, issuer => $key,
 #               issuer_name => $common_name, authority => 1,
@@ -20,19 +22,37 @@ use Exporter 'import';
 use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX ();
 
-our @EXPORT_OK = qw(rsa_key certificate);
+use RefundNotify::Test::Util qw(write_file);
 
-my %keys;
+our @EXPORT_OK = qw(rsa_key keep_keys certificate);
+
+my (%keys, $kept);
 
 
 sub rsa_key {
     my ($name) = @_;
 
     return $keys{$name} //= do {
-        my $key = Crypt::PK::RSA->new;
-        $key->generate_key(256, 65537);
+        my $file = defined $kept ? "$kept/" . ($name =~ s/[^\w.-]/_/gr) . '.key'
+                                 : undef;
+        my $known = defined $file && -s $file;
+        my $key = Crypt::PK::RSA->new($known ? $file : ());
+
+        if (!$known) {
+            $key->generate_key(256, 65537);
+            write_file($file, $key->export_key_pem('private'), 0600)
+                if defined $file;
+        }
+
         $key;
     };
+}
+
+
+sub keep_keys {
+    ($kept) = @_;
+
+    return;
 }
 
 

@@ -89,6 +89,7 @@ sub new {
 }
 
 
+sub root { return $root }
 sub dir { return $_[0]{dir} }
 sub path { return "$_[0]{dir}/$_[1]" }
 sub pid { return $_[0]{pid} }
