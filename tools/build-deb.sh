@@ -19,7 +19,8 @@ source=$dir/refund-notify
 
 rm -rf "$source" "$dir"/*.deb "$dir"/*.changes "$dir"/*.buildinfo
 mkdir -p "$source"
-tar -C "$root" --exclude=./build --exclude=./.git -cf - . \
+tar -C "$root" --exclude=./build --exclude=./.git --exclude=node_modules \
+    -cf - . \
     | tar -C "$source" --no-same-owner -xf -
 cd "$source"
 
