@@ -687,6 +687,10 @@ ngx_http_refund_notify_init(ngx_conf_t *cf)
     nmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_refund_notify_module);
 
+    if (ngx_http_refund_stores_init_names(cf, &nmcf->stores) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     ngx_http_refund_notify_check_servers(cf, nmcf);
 
     return ngx_http_refund_delivery_init(cf);

@@ -46,6 +46,7 @@ typedef struct {
     ngx_uint_t   database;
     ngx_msec_t   timeout;       /* of connecting, and of each request */
     ngx_refund_redis_tls_t  *tls;           /* NULL: none */
+    ngx_resolver_t          *resolver;      /* NULL: names stay as they are */
 } ngx_refund_redis_server_t;
 
 

@@ -12,6 +12,7 @@
 #include "ngx_refund_redis_adapter.h"
 #include "ngx_refund_redis_connection.h"
 #include "ngx_refund_redis_error.h"
+#include "ngx_refund_redis_lookup.h"
 #include "ngx_refund_redis_tls.h"
 
 
@@ -28,6 +29,7 @@
 
 typedef enum {
     NGX_REFUND_REDIS_DISCONNECTED = 0,
+    NGX_REFUND_REDIS_RESOLVING,
     NGX_REFUND_REDIS_CONNECTING,
     NGX_REFUND_REDIS_HANDSHAKE,
     NGX_REFUND_REDIS_READY
@@ -52,18 +54,28 @@ struct ngx_refund_redis_connection_s {
     ngx_event_t                      retry;     /* the next attempt */
 
     ngx_msec_t                       attempt;   /* its deadline */
+    ngx_msec_t                       address_deadline;  /* this address' */
     ngx_msec_t                       not_before;    /* the next attempt */
     ngx_uint_t                       failures;  /* since the last success */
-    ngx_uint_t                       turn;      /* of the addresses */
+
+    ngx_refund_redis_lookup_t        lookup;
+    const ngx_str_t                 *numeric;   /* the addresses to try */
+    ngx_uint_t                       n;
+    ngx_uint_t                       turn;      /* the next of them */
+    ngx_uint_t                       left;      /* in this attempt */
 
     const char                      *reason;    /* why it is being dropped */
     const char                      *drop;      /* to be dropped when posted */
     const char                      *last;      /* why it went down last */
+    const char                      *logged;    /* of that, what is in the log */
+    ngx_msec_t                       logged_at;
     u_char                           detail[128];
 
     ngx_queue_t                      queue;     /* of those that retire */
     ngx_refund_redis_message_pt      message;
 
+    unsigned                         name:1;    /* address.host is one */
+    unsigned                         next:1;    /* address is to be tried */
     unsigned                         down:1;
     unsigned                         lost:1;
     unsigned                         refused:1;
@@ -85,6 +97,10 @@ static void ngx_refund_redis_message_handler(redisAsyncContext *context,
     void *reply, void *data);
 
 static void ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc);
+static ngx_int_t ngx_refund_redis_resolve(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_resolve_handler(void *data);
+static void ngx_refund_redis_connect_first(ngx_refund_redis_connection_t *rc);
+static void ngx_refund_redis_connect_next(ngx_refund_redis_connection_t *rc);
 static void ngx_refund_redis_connect_handler(const redisAsyncContext *context,
     int status);
 static void ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc);
@@ -132,6 +148,11 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     rc->address.numeric = address->numeric;
     rc->address.n = address->n;
     ngx_memcpy(rc->host, address->host.data, address->host.len);
+
+    rc->name = address->port
+               && ngx_refund_redis_lookup_is_name(&address->host);
+    rc->lookup.handler = ngx_refund_redis_resolve_handler;
+    rc->lookup.data = rc;
 
     rc->adapter.data = rc;
     rc->adapter.detached = ngx_refund_redis_detached;
@@ -206,6 +227,7 @@ ngx_refund_redis_connection_close(ngx_refund_redis_connection_t *rc)
         ngx_refund_redis_adapter_flush(&rc->adapter);
     }
 
+    ngx_refund_redis_lookup_cancel(&rc->lookup);
     ngx_refund_redis_free_context(rc, "the worker exits");
 
     while (!ngx_queue_empty(&rc->waiting)) {
@@ -518,33 +540,109 @@ ngx_refund_redis_reply_handler(redisAsyncContext *context, void *reply,
 static void
 ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 {
-    const ngx_str_t             *host;
-    redisAsyncContext           *context;
-    ngx_refund_redis_address_t  *address;
-
-    address = &rc->address;
-
     if (rc->retry.timer_set) {
         ngx_del_timer(&rc->retry);
     }
+
+    rc->refused = 0;
+    rc->attempt = ngx_current_msec + rc->server->timeout;
+    rc->address_deadline = rc->attempt;
+    rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_DELAY_MIN;
+
+    rc->numeric = rc->address.n ? rc->address.numeric : &rc->address.host;
+    rc->n = rc->address.n ? rc->address.n : 1;
+
+    if (!rc->name || (rc->server->resolver == NULL && rc->address.n)) {
+        ngx_refund_redis_connect_first(rc);
+
+    } else if (ngx_refund_redis_resolve(rc) == NGX_OK) {
+        ngx_refund_redis_resolve_handler(rc);
+    }
+
+    ngx_refund_redis_watch(rc);
+}
+
+
+/* hiredis would wait for the answer: it is never given a name. */
+
+static ngx_int_t
+ngx_refund_redis_resolve(ngx_refund_redis_connection_t *rc)
+{
+    ngx_int_t  n;
+
+    rc->state = NGX_REFUND_REDIS_RESOLVING;
+    rc->reason = NULL;
+    rc->drop = NULL;
+    rc->detail[0] = '\0';
+
+    if (rc->server->resolver == NULL) {
+        rc->lookup.error = "there is no \"resolver\"";
+        return NGX_OK;
+    }
+
+    n = ngx_refund_redis_lookup_start(&rc->lookup, rc->server->resolver,
+                                      &rc->address.host, rc->server->timeout);
+
+    return (n == NGX_AGAIN) ? NGX_AGAIN : NGX_OK;
+}
+
+
+static void
+ngx_refund_redis_resolve_handler(void *data)
+{
+    ngx_refund_redis_connection_t  *rc = data;
+
+    if (rc->lookup.error) {
+        rc->reason = "the host name of Redis cannot be resolved";
+        (void) ngx_cpystrn(rc->detail, (u_char *) rc->lookup.error,
+                           sizeof(rc->detail));
+        ngx_refund_redis_lost(rc);
+        return;
+    }
+
+    rc->numeric = rc->lookup.numeric;
+    rc->n = rc->lookup.n;
+
+    ngx_refund_redis_connect_first(rc);
+}
+
+
+static void
+ngx_refund_redis_connect_first(ngx_refund_redis_connection_t *rc)
+{
+    rc->left = rc->n;
+
+    ngx_refund_redis_connect_next(rc);
+}
+
+
+/* Each address that is left gets its share of the time that is left. */
+
+static void
+ngx_refund_redis_connect_next(ngx_refund_redis_connection_t *rc)
+{
+    ngx_msec_int_t      left;
+    const ngx_str_t    *host;
+    redisAsyncContext  *context;
 
     rc->state = NGX_REFUND_REDIS_CONNECTING;
     rc->reason = NULL;
     rc->drop = NULL;
     rc->detail[0] = '\0';
-    rc->refused = 0;
-    rc->attempt = ngx_current_msec + rc->server->timeout;
-    rc->not_before = ngx_current_msec + NGX_REFUND_REDIS_DELAY_MIN;
 
-    /* addresses are numeric: getaddrinfo() asks nobody */
+    left = (ngx_msec_int_t) (rc->attempt - ngx_current_msec);
+    left = ngx_max(left, 0);
 
-    if (address->port) {
-        host = address->n ? &address->numeric[rc->turn++ % address->n]
-                          : &address->host;
-        context = redisAsyncConnect((char *) host->data, address->port);
+    rc->address_deadline = ngx_current_msec + (ngx_msec_t) left / rc->left;
+    rc->left--;
+
+    host = &rc->numeric[rc->turn % rc->n];
+
+    if (rc->address.port) {
+        context = redisAsyncConnect((char *) host->data, rc->address.port);
 
     } else {
-        context = redisAsyncConnectUnix((char *) address->host.data);
+        context = redisAsyncConnectUnix((char *) host->data);
     }
 
     if (context == NULL) {
@@ -555,7 +653,7 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 
     /* a peer that has vanished is found out, even if it is never asked */
 
-    if (context->err == 0 && address->port) {
+    if (context->err == 0 && rc->address.port) {
         (void) redisEnableKeepAlive(&context->c);
         context->err = context->c.err;
     }
@@ -578,6 +676,12 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 
     (void) redisAsyncSetConnectCallback(context,
                                         ngx_refund_redis_connect_handler);
+
+    /* it may be set to a later time than this address' */
+
+    if (rc->timer.timer_set) {
+        ngx_del_timer(&rc->timer);
+    }
 
     ngx_refund_redis_watch(rc);
 }
@@ -943,7 +1047,8 @@ ngx_refund_redis_free_context(ngx_refund_redis_connection_t *rc,
 
 /*
  * The connection, or an attempt at one, is no more; callbacks of what was sent
- * may still follow.  An attempt that failed fails all who waited for it.
+ * may still follow.  An attempt that failed fails all who waited for it, unless
+ * there is another address.
  */
 
 static void
@@ -951,6 +1056,21 @@ ngx_refund_redis_lost(ngx_refund_redis_connection_t *rc)
 {
     ngx_queue_t                 *q;
     ngx_refund_redis_request_t  *request;
+
+    if (rc->state == NGX_REFUND_REDIS_CONNECTING
+        || rc->state == NGX_REFUND_REDIS_HANDSHAKE)
+    {
+        rc->turn++;
+
+        if (rc->left && !rc->refused && !rc->closed
+            && !ngx_refund_redis_reached(rc->attempt))
+        {
+            rc->state = NGX_REFUND_REDIS_CONNECTING;
+            rc->next = 1;
+            ngx_post_event(&rc->posted, &ngx_posted_events);
+            return;
+        }
+    }
 
     if (rc->state != NGX_REFUND_REDIS_READY) {
 
@@ -991,6 +1111,14 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
         ngx_refund_redis_free_context(rc, rc->drop);
     }
 
+    if (rc->next) {
+        rc->next = 0;
+
+        if (!rc->closed) {
+            ngx_refund_redis_connect_next(rc);
+        }
+    }
+
     while (!ngx_queue_empty(&rc->ended)) {
         q = ngx_queue_head(&rc->ended);
         request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
@@ -1019,8 +1147,16 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
             return;
         }
 
-        if (!rc->down && !rc->closed) {
+        /* why it stays down may be another thing than why it went */
+
+        if (!rc->closed
+            && (!rc->down
+                || (rc->last != rc->logged
+                    && ngx_refund_redis_reached(rc->logged_at + 1000))))
+        {
             rc->down = 1;
+            rc->logged = rc->last;
+            rc->logged_at = ngx_current_msec;
 
             ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, rc->server,
                                    rc->detail[0] ? "%V is down: %s (%s)"
@@ -1046,7 +1182,7 @@ ngx_refund_redis_timer_handler(ngx_event_t *ev)
 
     if ((rc->state == NGX_REFUND_REDIS_CONNECTING
          || rc->state == NGX_REFUND_REDIS_HANDSHAKE)
-        && ngx_refund_redis_reached(rc->attempt))
+        && ngx_refund_redis_reached(rc->address_deadline))
     {
         ngx_refund_redis_free_context(rc, "connecting to Redis took too long");
     }
@@ -1124,7 +1260,7 @@ ngx_refund_redis_watch(ngx_refund_redis_connection_t *rc)
     if (rc->state == NGX_REFUND_REDIS_CONNECTING
         || rc->state == NGX_REFUND_REDIS_HANDSHAKE)
     {
-        oldest = (ngx_msec_int_t) (rc->attempt - ngx_current_msec);
+        oldest = (ngx_msec_int_t) (rc->address_deadline - ngx_current_msec);
     }
 
     if (!ngx_queue_empty(&rc->sent)) {

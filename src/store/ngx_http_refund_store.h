@@ -117,6 +117,14 @@ ngx_http_refund_store_t *ngx_http_refund_store_default(ngx_conf_t *cf,
     ngx_array_t *stores);
 
 /*
+ * After the configuration was read, for by then it is known whether http has a
+ * "resolver": tells the stores, and refuses host names that are never found.
+ */
+
+ngx_int_t ngx_http_refund_stores_init_names(ngx_conf_t *cf,
+    ngx_array_t *stores);
+
+/*
  * In the master, when the configuration is about to be used: warns of records
  * that a reload or a binary upgrade forgets.
  */

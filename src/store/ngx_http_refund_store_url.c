@@ -22,6 +22,10 @@ static ngx_int_t ngx_http_refund_store_database(
 static ngx_int_t ngx_http_refund_store_resolve(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *url,
     ngx_refund_redis_address_t *address);
+static ngx_int_t ngx_http_refund_store_numeric(
+    ngx_http_refund_store_conf_t *conf, ngx_addr_t *addr, ngx_str_t *numeric);
+static ngx_int_t ngx_http_refund_store_text(ngx_http_refund_store_conf_t *conf,
+    const ngx_str_t *from, ngx_str_t *to);
 
 
 /* host[:port][/database], [v6]..., or unix:/path[:database] */
@@ -125,38 +129,43 @@ static ngx_int_t
 ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
     ngx_str_t *url, ngx_refund_redis_address_t *address)
 {
-    u_char      *p;
-    ngx_str_t   *numeric;
     ngx_url_t    u;
+    ngx_str_t   *numeric;
     ngx_uint_t   i;
-
-    /* names are told while the configuration is read: a worker never waits */
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
     u.url = *url;
     u.default_port = NGX_HTTP_REFUND_STORE_PORT;
+    u.no_resolve = 1;
 
-    if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK || u.naddrs == 0) {
+    if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
                            "%s in the URL of refund_store \"%V\"",
                            u.err ? u.err : "invalid host", &conf->store->name);
         return NGX_ERROR;
     }
 
-    address->host.data = ngx_pcalloc(conf->cf->pool, u.host.len + 1);
-    if (address->host.data == NULL) {
+    address->port = (u.family == AF_UNIX) ? 0 : u.port;
+
+    if (u.family == AF_UNIX) {
+        return ngx_http_refund_store_text(conf, &u.host, &address->host);
+    }
+
+    if (u.naddrs) {
+        return ngx_http_refund_store_numeric(conf, &u.addrs[0],
+                                             &address->host);
+    }
+
+    if (ngx_http_refund_store_text(conf, &u.host, &address->host) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(address->host.data, u.host.data, u.host.len);
-    address->host.len = u.host.len;
+    /* no addresses: see ngx_http_refund_stores_init_names() */
 
-    if (u.family == AF_UNIX) {
+    if (ngx_inet_resolve_host(conf->cf->pool, &u) != NGX_OK) {
         return NGX_OK;
     }
-
-    address->port = u.port;
 
     numeric = ngx_palloc(conf->cf->pool, u.naddrs * sizeof(ngx_str_t));
     if (numeric == NULL) {
@@ -164,19 +173,49 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
     }
 
     for (i = 0; i < u.naddrs; i++) {
-        p = ngx_pcalloc(conf->cf->pool, NGX_SOCKADDR_STRLEN + 1);
-        if (p == NULL) {
+        if (ngx_http_refund_store_numeric(conf, &u.addrs[i], &numeric[i])
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
-
-        numeric[i].data = p;
-        numeric[i].len = ngx_sock_ntop(u.addrs[i].sockaddr,
-                                       u.addrs[i].socklen, p,
-                                       NGX_SOCKADDR_STRLEN, 0);
     }
 
     address->numeric = numeric;
     address->n = u.naddrs;
+
+    return NGX_OK;
+}
+
+
+/* These end it with a NUL. */
+
+static ngx_int_t
+ngx_http_refund_store_numeric(ngx_http_refund_store_conf_t *conf,
+    ngx_addr_t *addr, ngx_str_t *numeric)
+{
+    u_char     text[NGX_SOCKADDR_STRLEN];
+    ngx_str_t  s;
+
+    s.data = text;
+    s.len = ngx_sock_ntop(addr->sockaddr, addr->socklen, text,
+                          NGX_SOCKADDR_STRLEN, 0);
+
+    return ngx_http_refund_store_text(conf, &s, numeric);
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_text(ngx_http_refund_store_conf_t *conf,
+    const ngx_str_t *from, ngx_str_t *to)
+{
+    to->len = from->len;
+
+    to->data = ngx_pcalloc(conf->cf->pool, from->len + 1);
+    if (to->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(to->data, from->data, from->len);
 
     return NGX_OK;
 }

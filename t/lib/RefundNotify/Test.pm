@@ -10,6 +10,7 @@ package RefundNotify::Test;
 #   nginx($conf, %option)          a started RefundNotify::Test::Nginx
 #   business_app(@rules)           a BusinessApp; fastcgi() and uwsgi() likewise
 #   redis(%option)                 a Redis
+#   name_server()                  a NameServer
 #   scripted_redis(@rules)         a ScriptedRedis before a Redis of its own
 #   client($nginx, $port_name)     a Client
 #   http2($nginx, $port_name)      an Http2
@@ -35,6 +36,7 @@ use RefundNotify::Test::Caller;
 use RefundNotify::Test::Client;
 use RefundNotify::Test::FastCGI;
 use RefundNotify::Test::Http2;
+use RefundNotify::Test::NameServer;
 use RefundNotify::Test::Nginx;
 use RefundNotify::Test::Peer;
 use RefundNotify::Test::Redis;
@@ -45,9 +47,10 @@ use RefundNotify::Test::Uwsgi;
 use RefundNotify::Test::WeChatPay;
 use RefundNotify::Test::WeChatPayServer;
 
-our @EXPORT = qw(nginx business_app fastcgi uwsgi redis scripted_redis client
-                 http2 wechatpay wechatpay_server caller_of with_merchants slow
-                 wait_until scratch_dir no_secrets done_testing);
+our @EXPORT = qw(nginx business_app fastcgi uwsgi redis name_server
+                 scripted_redis client http2 wechatpay wechatpay_server
+                 caller_of with_merchants slow wait_until scratch_dir
+                 no_secrets done_testing);
 
 
 sub import {
@@ -94,6 +97,11 @@ sub uwsgi {
 
 sub redis {
     return RefundNotify::Test::Redis->new(@_);
+}
+
+
+sub name_server {
+    return RefundNotify::Test::NameServer->new;
 }
 
 

@@ -5,6 +5,8 @@ package RefundNotify::Test::Redis;
 #
 #   $redis = RefundNotify::Test::Redis->new(
 #       unix => 1,                 on a unix socket instead of a port
+#       address => $ipv4,          instead of 127.0.0.1
+#       port => $port,             instead of a free one
 #       password => $text,         requirepass
 #       tls => { cert => $path, key => $path, ca => $path,
 #                clients => 1 }    a port with TLS beside the other; clients:
@@ -42,7 +44,9 @@ sub new {
     $self->{dir} = scratch_dir() . '/redis-' . ++$count;
     mkdir $self->{dir} or die "$self->{dir}: $!\n";
 
-    my @lines = ('bind 127.0.0.1', "port $self->{port}", 'save ""',
+    $self->{address} //= '127.0.0.1';
+
+    my @lines = ("bind $self->{address}", "port $self->{port}", 'save ""',
                  'appendonly no', "dir $self->{dir}", 'daemonize no',
                  @{ $option{config} || [] });
 
@@ -80,7 +84,7 @@ sub url {
     my ($self) = @_;
 
     return $self->{unix} ? "redis://unix:$self->{socket}"
-                         : "redis://127.0.0.1:$self->{port}";
+                         : "redis://$self->{address}:$self->{port}";
 }
 
 
@@ -137,7 +141,7 @@ sub _connect {
 
     return $self->{unix}
            ? IO::Socket::UNIX->new(Peer => $self->{socket})
-           : IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+           : IO::Socket::INET->new(PeerAddr => $self->{address},
                                    PeerPort => $self->{port});
 }
 
