@@ -892,6 +892,17 @@ for (@cut) {
 
 is(scalar(() = $app->requests), 0, 'no cut reply is believed');
 
+# the random numbers of owners are drawn many at once, and each used once
+
+my %owners;
+
+$owners{$_}++ for map { ($_->{words}[2] // '') =~ /^P ([0-9a-f]{32}) 1 / }
+                      $scripted->requests;
+
+cmp_ok(scalar(keys %owners), '>', 64, 'claims of more than two draws');
+is(join(' ', grep { $owners{$_} > 1 } keys %owners), '',
+   'no two claims have an owner in common');
+
 # between write and reply: whether it was claimed is unknown
 
 my @lost = ([ 'reset, carried out', '2', fault => 'reset', forward => 1 ],

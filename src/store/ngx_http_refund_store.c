@@ -11,6 +11,11 @@
 #include "ngx_http_refund_store_backend.h"
 
 
+/* drawn at once: to OpenSSL 512 bytes are hardly more work than 16 */
+#define NGX_HTTP_REFUND_STORE_RANDOM  512
+
+
+static ngx_int_t ngx_http_refund_store_owner(u_char *owner);
 static ngx_int_t ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op,
     const char *reason);
 static void ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op);
@@ -72,7 +77,6 @@ ngx_http_refund_stores_exit_process(ngx_array_t *stores)
 ngx_int_t
 ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
 {
-    u_char                    random[NGX_HTTP_REFUND_STORE_OWNER_LEN / 2];
     ngx_int_t                 rc;
     ngx_http_refund_store_t  *store;
 
@@ -89,14 +93,8 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
         return NGX_OK;
     }
 
-    if (!op->mine) {
-
-        if (RAND_bytes(random, sizeof(random)) != 1) {
-            return ngx_http_refund_store_fail(op,
-                                              "no random numbers to be had");
-        }
-
-        (void) ngx_hex_dump(op->owner, random, sizeof(random));
+    if (!op->mine && ngx_http_refund_store_owner(op->owner) != NGX_OK) {
+        return ngx_http_refund_store_fail(op, "no random numbers to be had");
     }
 
     rc = store->ops->claim(op);
@@ -145,6 +143,37 @@ ngx_http_refund_store_end(ngx_http_refund_store_op_t *op)
     ngx_http_refund_store_settle(op);
 
     op->handler(op);
+}
+
+
+/* A process that was forked must not take what its parent has drawn. */
+
+static ngx_int_t
+ngx_http_refund_store_owner(u_char *owner)
+{
+    size_t  n;
+
+    static u_char     random[NGX_HTTP_REFUND_STORE_RANDOM];
+    static size_t     left;
+    static ngx_pid_t  pid;
+
+    n = NGX_HTTP_REFUND_STORE_OWNER_LEN / 2;
+
+    if (left < n || pid != ngx_pid) {
+
+        if (RAND_bytes(random, sizeof(random)) != 1) {
+            return NGX_ERROR;
+        }
+
+        left = sizeof(random);
+        pid = ngx_pid;
+    }
+
+    left -= n;
+
+    (void) ngx_hex_dump(owner, random + left, n);
+
+    return NGX_OK;
 }
 
 

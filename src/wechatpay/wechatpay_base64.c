@@ -9,7 +9,7 @@
 
 #define X  0xff
 
-/* What is no digit has its high bit set, so that four are tested at once. */
+/* What is no digit has its high bit set, so that all are tested at once. */
 
 static const unsigned char  wechatpay_base64_digits[256] = {
      X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,  X,
@@ -37,7 +37,7 @@ int
 wechatpay_base64_decode(wechatpay_str_t src, unsigned char *dst, size_t *len)
 {
     size_t                digits, i;
-    unsigned              a, b, c, d;
+    unsigned              a, b, c, d, group, wrong;
     unsigned char        *p;
     const unsigned char  *s;
 
@@ -57,6 +57,7 @@ wechatpay_base64_decode(wechatpay_str_t src, unsigned char *dst, size_t *len)
 
     s = src.data;
     p = dst;
+    wrong = 0;
 
     for (i = digits / 4; i != 0; i--) {
         a = wechatpay_base64_digits[s[0]];
@@ -64,16 +65,19 @@ wechatpay_base64_decode(wechatpay_str_t src, unsigned char *dst, size_t *len)
         c = wechatpay_base64_digits[s[2]];
         d = wechatpay_base64_digits[s[3]];
 
-        if ((a | b | c | d) & 0x80) {
-            return -1;
-        }
+        wrong |= a | b | c | d;
+        group = a << 18 | b << 12 | c << 6 | d;
 
-        p[0] = (unsigned char) (a << 2 | b >> 4);
-        p[1] = (unsigned char) (b << 4 | c >> 2);
-        p[2] = (unsigned char) (c << 6 | d);
+        p[0] = (unsigned char) (group >> 16);
+        p[1] = (unsigned char) (group >> 8);
+        p[2] = (unsigned char) group;
 
         s += 4;
         p += 3;
+    }
+
+    if (wrong & 0x80) {
+        return -1;
     }
 
     if (digits % 4 != 0) {

@@ -54,11 +54,12 @@ void wechatpay_xml_parser_destroy(wechatpay_xml_parser_t *parser);
 
 /*
  * Parses text of at most WECHATPAY_XML_MAX_SIZE bytes.  Names and values are
- * spans of text, or of one piece of memory as long as it; character references,
- * the five entities and CDATA are resolved in them, and with max 0 all is in
- * memory.  UTF-8 only, whatever the XML declaration says.  Refused: a DOCTYPE, a processing instruction, attributes,
- * namespaces, a third level, text between the fields, a field twice, more
- * than max fields, where that is not 0.  Comments are skipped.
+ * spans of text, or of one piece of memory as long as it, with max 0 always the
+ * latter; character references, the five entities and CDATA are resolved in
+ * them.  UTF-8 only, whatever the XML declaration says.  Refused: a DOCTYPE, a
+ * processing instruction, attributes, namespaces, a third level, text between
+ * the fields, a field twice, more than max fields, where that is not 0.
+ * Comments are skipped.
  */
 
 wechatpay_error_e wechatpay_xml_parse(wechatpay_xml_parser_t *parser,

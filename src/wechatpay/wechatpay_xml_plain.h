@@ -27,8 +27,8 @@
  *
  * Names begin with a letter or "_" and go on with these and digits; none comes
  * twice.  A value has no "]", and outside of CDATA no "<" and no "&" either.
- * Spaces and line feeds may be between the fields and behind the root.  The text
- * is what wechatpay_utf8_plain() takes.
+ * Spaces and line feeds may be between the fields and behind the root.  The
+ * text is what wechatpay_utf8_plain() takes.
  *
  * Returns 0 for all else, right or wrong, which is wechatpay_xml_parse()'s to
  * tell.  xml->max must not be 0.
