@@ -6,6 +6,7 @@
 #   make sandbox    a WeChat Pay to develop against (APP=URL of your app,
 #                   SPEED=60: repeats come that many times faster)
 #   make test       prove all of it, in about ten minutes
+#   make bench      what a notify costs, and other figures: bench/bench.mk
 #   make test-trixie    the suite in a Debian 13, which it makes
 #   make deb            build/libnginx-mod-http-refund-notify_*.deb
 #   make test-deb       installed, upgraded and purged in a Debian that it makes

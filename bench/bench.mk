@@ -4,6 +4,8 @@
 #
 #   make bench                       the whole of it, in about ten minutes
 #   make bench-quick                 a look at it, in about one
+#   make bench-scaling               workers, connections, sizes, merchants, ids
+#   make bench-soak                  a million notifies, and the memory after
 #   make bench-instructions          the instructions of a notify, held against
 #                                    bench/instructions.txt
 #   make bench-instructions-update   writes that file
@@ -19,7 +21,7 @@ BENCH_ENV = CC="$(CC)" BENCH_BUILD=$(BENCH) \
 BENCH_TOOLS = $(BENCH)/notifies $(BENCH)/keys/complete \
     $(BENCH)/node/node_modules/.package-lock.json
 
-.PHONY: bench bench-quick
+.PHONY: bench bench-quick bench-scaling bench-soak
 .PHONY: bench-instructions bench-instructions-update bench-profile
 
 # what is written by a look is no result
@@ -31,6 +33,13 @@ bench bench-quick:
 	@tools/install-dependencies.sh build bench
 	@$(MAKE) -s all $(BENCH_TOOLS)
 	@$(BENCH_ENV) bench/run.pl
+
+# BENCH_PARTS: some of it only
+
+bench-scaling bench-soak:
+	@tools/install-dependencies.sh build bench
+	@$(MAKE) -s all $(BENCH)/notifies $(BENCH)/keys/complete $(BENCH)/table
+	@$(BENCH_ENV) bench/$(@:bench-%=%).pl $(BENCH_PARTS)
 
 bench-instructions: BENCH_COMMAND = check
 bench-instructions-update: BENCH_COMMAND = update
@@ -49,6 +58,15 @@ $(BENCH)/instructions $(BENCH)/notifies: bench/notify.h \
 	@mkdir -p $(@D)
 	@echo "$(CC) $@" && $(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) \
 	    $(BENCH_LDLIBS)
+
+# the table alone, with the unit tests' stand-ins for nginx
+
+$(BENCH)/table: bench/table.c t/unit/store/nginx.c \
+    src/store/ngx_http_refund_store_table.c \
+    $(wildcard src/store/*.h t/unit/store/*.h)
+	@mkdir -p $(@D)
+	@echo "$(CC) $@" && $(CC) $(UNIT_STORE_CFLAGS) -O2 -o $@ \
+	    $(filter %.c,$^) $(UNIT_STORE_LDLIBS)
 
 # a merchant, and the key of WeChat Pay that signs its notifies
 

@@ -20,6 +20,7 @@ use File::Basename qw(dirname);
 use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
 use RefundNotify::Bench::Callgrind qw(read_counts);
+use RefundNotify::Bench::Measure qw(bench_dir key requests send_all);
 use RefundNotify::Test ();
 use RefundNotify::Test::Nginx ();
 use RefundNotify::Test::Redis ();
@@ -134,7 +135,7 @@ my @worker = (
 );
 
 my $root = abs_path(dirname(__FILE__) . '/..');
-my $build = $ENV{BENCH_BUILD} || "$root/build/bench";
+my $build = bench_dir();
 my $file = "$root/bench/instructions.txt";
 my $command = shift // '';
 
@@ -224,7 +225,7 @@ sub worker {
         conf => $conf, log_level => 'warn',
         vars => { KEYS => "$build/keys", REDIS => $redis->port,
                   BUSINESS => $business->port,
-                  SERIAL => read_file("$build/keys/serial") =~ s/\s+$//r },
+                  SERIAL => key('serial') },
         under => [ 'valgrind', '-q', '--tool=callgrind',
                    "--callgrind-out-file=$out",
                    '--dump-before=ngx_reopen_files' ])->start;
@@ -250,7 +251,7 @@ sub worker {
 
         # the first of them open connections, and make what is made once
 
-        my @requests = notifies($kind, $first, 10 + REQUESTS);
+        my @requests = requests($kind, $first, 10 + REQUESTS);
         my $connection = RefundNotify::Test::Client->new(
             port => $nginx->port($server))->connect;
 
@@ -274,45 +275,6 @@ sub worker {
     die "$_\n" for $nginx->problems;
 
     return @counts;
-}
-
-
-sub notifies {
-    my ($kind, $first, $count) = @_;
-
-    open my $pipe, '-|', "$build/notifies", "$build/keys", $kind, $first,
-                   $count, 0, time or die "notifies: $!\n";
-    binmode $pipe;
-
-    my @requests;
-
-    while (read($pipe, my $length, 8)) {
-        read($pipe, my $request, $length);
-        push @requests, $request;
-    }
-
-    close $pipe or die "notifies failed\n";
-
-    return @requests;
-}
-
-
-# One after the other; the different answers that came.
-
-sub send_all {
-    my ($connection, $requests) = @_;
-
-    my %answers;
-
-    for (@$requests) {
-        $connection->{method} = 'POST';
-        $connection->write($_);
-
-        my $response = $connection->read(timeout => 60);
-        $answers{"$response->{status} $response->{body}$response->{error}"}++;
-    }
-
-    return join '; ', sort keys %answers;
 }
 
 

@@ -28,7 +28,7 @@ use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
 use RefundNotify::Bench::Measure qw(bench_dir key cpu_of pin notifies load
                                     cpu_time rss_anon redis_info delivered
-                                    median spread machine);
+                                    median spread markdown machine);
 use RefundNotify::Test ();
 use RefundNotify::Test::Client ();
 use RefundNotify::Test::Nginx ();
@@ -362,7 +362,19 @@ my @redis_budgets = (
     [ 'key_memory', "bytes of Redis' memory an id", '%.0f', 240 ],
 );
 
-my ($redis, $business, %file, %sample);
+# What no code can go below: nginx taking the request, or passing it on as well,
+# and RSA where the protocol wants it.
+
+my @floors = (
+    [ 'fresh v2, shm', 'proxy_pass, v2' ],
+    [ 'fresh v3, shm', 'proxy_pass, v3', 'verify' ],
+    [ 'duplicate v2, shm', 'return 200, v2' ],
+    [ 'duplicate v3, shm', 'return 200, v3', 'verify' ],
+    [ 'forged v3', 'return 200, v3', 'verify' ],
+    [ 'create, v3', 'proxy_pass, v3', 'verify', 'sign' ],
+);
+
+my ($redis, $business, %file, %sample, %rsa);
 
 exit main();
 
@@ -394,6 +406,12 @@ sub main {
     }
 
     $_->stop for $business, $redis;
+
+    # of RSA-2048 by libcrypto, in microseconds
+
+    @rsa{ 'sign', 'verify' } = map { 1e6 / $_ }
+        qx(taskset -c @{[ cpu_of('worker') ]} openssl speed -seconds 1 \\
+           -mr rsa2048 2>/dev/null) =~ /^\+F2:\d+:2048:([\d.]+):([\d.]+)/m;
 
     report();
 
@@ -672,6 +690,8 @@ sub report {
     my @ratios = ([ 'CPU time a notify', 'over', 'ratio', 'min-max',
                     'at most', '' ],
                   map { ratio(@$_) } @budgets);
+    my @above = ([ 'CPU µs', 'floor', 'which is', 'is', 'above it' ],
+                 map { above(@$_) } @floors);
     my @counts = ([ 'Count', 'Scenario', 'is', 'at most', '' ],
                   map { my $name = $_;
                         map { redis_budget($name, @$_) } @redis_budgets }
@@ -683,6 +703,7 @@ sub report {
                                             . ' of load each'),
         '', markdown(@table), '', @ratios > 1 ? (markdown(@ratios), '') : (),
         @counts > 1 ? (markdown(@counts), '') : (),
+        @above > 1 ? (markdown(@above), '') : (),
         '![CPU time a notify](bench.svg)', '';
 
     utf8::encode($text);
@@ -734,6 +755,22 @@ sub ratio {
 }
 
 
+sub above {
+    my ($name, $base, @rsa) = @_;
+
+    return () if !$sample{$name} || !$sample{$base} || !$rsa{sign};
+
+    my $floor = median(of($base, 'cpu'));
+    my $is = median(of($name, 'cpu'));
+
+    $floor += $rsa{$_} for @rsa;
+
+    return [ $name, sprintf('%.1f', $floor),
+             join(' + ', $base, map { sprintf "$_ %.1f", $rsa{$_} } @rsa),
+             sprintf('%.1f', $is), sprintf('%.1f', $is - $floor) ];
+}
+
+
 sub redis_budget {
     my ($name, $field, $title, $format, $most) = @_;
 
@@ -754,15 +791,6 @@ sub peers {
     return 'peers: lua-nginx-module ' . ($lua // 'none') . ', Node.js '
            . ($node // 'none') . ' with '
            . join ', ', map { s/[":]//gr } $list =~ /("\S+": "\S+")/g;
-}
-
-
-sub markdown {
-    my ($head, @rows) = @_;
-
-    return join "\n",
-        map { '| ' . join(' | ', @$_) . ' |' } $head,
-            [ map { $_ eq $head->[0] ? '---' : '--:' } @$head ], @rows;
 }
 
 

@@ -12,6 +12,11 @@ package RefundNotify::Bench::Measure;
 #                                  the path of a file of prepared requests, each
 #                                  of a refund of its own; kept while v3's
 #                                  signatures are fresh
+#   requests($kind, $first, $count)
+#                                  the same as a list, made now
+#   send_all($connection, \@requests)
+#                                  sends them one after the other; the answers
+#                                  that came, each once
 #   load($port, $file, seconds => 2, connections => 32, cycle => 0)
 #                                  sends them by wrk: a hash of requests,
 #                                  seconds, rate, p50, p99, p999 (ms), statuses
@@ -21,6 +26,7 @@ package RefundNotify::Bench::Measure;
 #   redis_info($redis)             a hash of INFO
 #   delivered($business)           requests that the business app has had
 #   median(@n), spread(@n)         "min-max"
+#   markdown(\@head, \@row, ...)    a table
 #   machine()                      "name: value" lines: processor, versions
 #
 # The clock skew that nginx and the peers allow has to be an hour.
@@ -37,7 +43,8 @@ use POSIX ();
 use RefundNotify::Test::Util qw(read_file spawn stop_process);
 
 our @EXPORT_OK = qw(bench_dir key cpu_of pin notifies load cpu_time rss_anon
-                    redis_info delivered median spread machine);
+                    redis_info delivered median spread markdown machine
+                    requests send_all);
 
 my $root = abs_path(dirname(__FILE__) . '/../../../..');
 
@@ -129,6 +136,43 @@ sub notifies {
 }
 
 
+sub requests {
+    my ($kind, $first, $count) = @_;
+
+    open my $pipe, '-|', bench_dir() . '/notifies', bench_dir() . '/keys',
+                   $kind, $first, $count, 0, time or die "notifies: $!\n";
+    binmode $pipe;
+
+    my @requests;
+
+    while (read($pipe, my $length, 8)) {
+        read($pipe, my $request, $length);
+        push @requests, $request;
+    }
+
+    close $pipe or die "notifies failed\n";
+
+    return @requests;
+}
+
+
+sub send_all {
+    my ($connection, $requests) = @_;
+
+    my %answers;
+
+    for (@$requests) {
+        $connection->{method} = 'POST';
+        $connection->write($_);
+
+        my $response = $connection->read(timeout => 60);
+        $answers{"$response->{status} $response->{body}$response->{error}"}++;
+    }
+
+    return join '; ', sort keys %answers;
+}
+
+
 sub load {
     my ($port, $file, %option) = @_;
 
@@ -210,6 +254,15 @@ sub spread {
     my ($format, @n) = @_;
 
     return join '-', map { sprintf $format, $_ } min(@n), max(@n);
+}
+
+
+sub markdown {
+    my ($head, @rows) = @_;
+
+    return join "\n",
+        map { '| ' . join(' | ', @$_) . ' |' } $head,
+            [ map { $_ eq $head->[0] ? '---' : '--:' } @$head ], @rows;
 }
 
 

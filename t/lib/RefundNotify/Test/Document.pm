@@ -24,8 +24,10 @@ my $root = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../../../..');
 
 
 sub pages {
-    return ('README.md', 'CHANGELOG.md', 'examples/README.md',
-            map { s{^\Q$root/\E}{}r } grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
+    return ('README.md', 'CHANGELOG.md', 'bench/README.md',
+            'examples/README.md',
+            map { s{^\Q$root/\E}{}r }
+                grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
 }
 
 

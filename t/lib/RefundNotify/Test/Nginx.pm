@@ -8,7 +8,7 @@ package RefundNotify::Test::Nginx;
 #       files => { name => text }, more files, with placeholders as well
 #       module => 0,               without our module
 #       log_level => 'info',       of error_log; REFUND_NOTIFY_LOG overrides
-#       patience => 20,            s that it may take to stop
+#       patience => 20,            s that it may take to start, and to stop
 #       daemon => 1,               in the background, as upgrade() needs it
 #       under => [ command ],      in one process, as that command's argument
 #       allow => [ qr//, ... ])    lines of error.log that are expected here
@@ -218,7 +218,7 @@ sub start {
         return 1 if -s $self->path('nginx.pid')
                     && $self->workers >= ($workers // 1);
         return waitpid($self->{pid}, POSIX::WNOHANG()) ? -1 : 0;
-    }, 10);
+    }, $self->{patience});
 
     if (($up // 0) != 1) {
         $self->{stopped} = 1;
