@@ -407,6 +407,7 @@ ngx_http_refund_notify_check(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
+    conf->event.store->used = 1;
     conf->server = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
 
     nmcf = ngx_http_conf_get_module_main_conf(cf,

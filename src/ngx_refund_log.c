@@ -6,6 +6,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "ngx_refund_counters.h"
 #include "ngx_refund_log.h"
 
 
@@ -46,6 +47,7 @@ ngx_refund_log_limited(ngx_uint_t level, ngx_log_t *log, const void *reason,
         && (ngx_msec_int_t) (limit->next - ngx_current_msec) > 0)
     {
         limit->held_back++;
+        ngx_refund_count(LOG_HELD_BACK);
         return;
     }
 

@@ -601,6 +601,28 @@ refused(LOCATION => "$NOTIFY\nrefund_notify shop;",
         '"refund_notify" directive is duplicate');
 
 
+# refund_status
+
+my $ALONE = 'in this location: give it a location of its own';
+
+refused(LOCATION => 'refund_status on;',
+        "$ARGUMENTS \"refund_status\" directive");
+refused(LOCATION => "refund_status;\nrefund_status;",
+        '"refund_status" directive is duplicate');
+refused($_ => 'refund_status;',
+        '"refund_status" directive is not allowed here') for qw(HTTP SERVER);
+refused(LOCATION => "$_\nrefund_status;",
+        "\"refund_status\" directive conflicts with a directive before it "
+        . $ALONE)
+    for $NOTIFY, 'proxy_pass http://127.0.0.1:%%PORT_APP%%;';
+refused(LOCATION => "refund_status; #!\nproxy_pass http://127.0.0.1;",
+        "\"refund_status\" conflicts with a directive after it $ALONE");
+says('more stores than refund_status can tell of',
+     { HTTP => join("\n", map { "refund_store s$_ shm:64k;" } 1 .. 33),
+       LOCATION => 'refund_status; #!' },
+     'warn "refund_status" tells of 32 stores only');
+
+
 # their values
 
 for my $directive (qw(deadline delivery_timeout lease retain clock_skew)) {
@@ -894,6 +916,7 @@ my @right = (
         LAST => second_server('/n', "$PASS\nrefund_notify_store main;") } ],
     [ 'two locations of one server and target',
       { LAST => '', SERVER => "location = /n {\n$NOTIFY\n}" } ],
+    [ 'refund_status', { LOCATION => 'refund_status;' } ],
     [ 'nothing of ours', { MERCHANT => $NUMBER, LOCATION => 'return 204;' } ],
 );
 

@@ -133,6 +133,8 @@ my ($version) = read_file("$root/debian/changelog") =~ /\A\S+ \(([\d.]+)\)/;
 
 is(($text{$_} =~ /^## (\S+)/m)[0], $version, "$_ begins with this version")
     for 'CHANGELOG.md', 'CHANGELOG.zh-CN.md';
+like(read_file("$root/src/ngx_http_refund_version.h"),
+     qr/NGX_HTTP_REFUND_VERSION +"\Q$version\E"/, 'and the module says it');
 
 
 # The codes of failures
@@ -149,6 +151,26 @@ while ($provider =~ /wechatpay_string\("(\w+)"\),\s+WECHATPAY_CODE_(\w+)/g) {
 }
 
 cmp_ok(scalar keys %codes, '>', 20, 'the sources have codes');
+
+# Metrics, with their types and their labels
+
+my $counters = read_file("$root/src/status/ngx_refund_counters.h");
+my %metrics;
+
+while ($counters =~ /^\ +X\(\w+,\ \w+,\ "(\w+)",[\s\\]+"(refund_\w+)"/mgx) {
+    $metrics{$2} = $1;
+}
+
+cmp_ok(scalar keys %metrics, '>', 20, 'and metrics');
+
+for my $name (map { ($_, $chinese{$_}) } 'docs/status.md') {
+    my ($table) = grep { $_->[0][0] =~ /^(?:Metric|指标)$/ }
+                       @{ $parts{$name}{tables} };
+
+    is_deeply({ map { $_->[0] =~ /`(\w+)/ => $_->[1] }
+                    @{ $table || [] }[ 2 .. $#{ $table || [] } ] },
+              \%metrics, "$name: each metric, its type, and no other");
+}
 
 for my $name (map { ($_, $chinese{$_}) } 'docs/refunds.md') {
     my ($table) = grep { $_->[0][0] eq '`code`' } @{ $parts{$name}{tables} };

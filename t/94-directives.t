@@ -57,6 +57,7 @@ my %example = (
     refund_request_notify_url => 'https://pay.example.com/notify',
     refund_request_store => 'local',
     refund_request_pass_event => '/internal/refunds name=orders',
+    refund_status => '',
 );
 
 my %contexts = (NGX_HTTP_MAIN_CONF => 'http', NGX_HTTP_SRV_CONF => 'server',

@@ -57,7 +57,8 @@ command=($configure --builddir="$dir" --with-cc="$compiler"
 
 configured=$(cd "$tree" && printf '%s\n' "$tree" "${command[@]}"
              "$compiler" --version
-             cat src/core/nginx.h src/core/ngx_config.h "$root/config")
+             cat src/core/nginx.h src/core/ngx_config.h "$root/config" \
+                 "$root/config.make")
 
 if [ ! -f "$dir/Makefile" ] \
    || [ "$configured" != "$(cat "$dir/configured" 2>/dev/null)" ]

@@ -32,8 +32,8 @@ if [ "${STORE-}" = redis ]; then
     demo="$demo redis-server"
 fi
 
-suite="$simulators ca-certificates curl openssl pkg-config python3-jsonschema
-       redis-server"
+suite="$simulators ca-certificates chromium chromium-driver curl openssl
+       pkg-config prometheus python3-jsonschema redis-server"
 
 # Debian's nodejs comes without npm, others' with one that Debian's cannot join.
 
@@ -130,7 +130,7 @@ apt_get install -y --no-install-recommends $missing
 rm -f "$log"
 
 case $missing in
-    *nginx* | *redis-server*)
+    *nginx* | *prometheus* | *redis-server*)
         echo "their services were not started, and will be at the next boot" \
              "unless they are disabled"
         ;;

@@ -176,7 +176,11 @@ ngx_http_refund_merchant_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     merchant->sn.node.key = ngx_crc32_long(value[1].data, value[1].len);
     merchant->wechatpay = wechatpay_merchant_create();
 
-    if (merchant->wechatpay == NULL) {
+    if (merchant->wechatpay == NULL
+        || ngx_array_init(&merchant->certificates, cf->pool, 2,
+                          sizeof(ngx_http_refund_merchant_certificate_t))
+           != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -559,6 +563,20 @@ static char *
 ngx_http_refund_merchant_dates(ngx_conf_t *cf, ngx_str_t *file,
     time_t not_before, time_t not_after, ngx_uint_t signing)
 {
+    ngx_http_refund_merchant_ctx_t          *ctx;
+    ngx_http_refund_merchant_certificate_t  *certificate;
+
+    ctx = cf->ctx;
+
+    certificate = ngx_array_push(&ctx->merchant->certificates);
+    if (certificate == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    certificate->file = *file;
+    certificate->not_after = not_after;
+    certificate->ours = signing;
+
     return ngx_http_refund_certificate_dates(cf, file, not_before, not_after,
                                              signing);
 }

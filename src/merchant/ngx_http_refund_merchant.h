@@ -15,11 +15,23 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "wechatpay_merchant.h"
+#include "ngx_refund_counters.h"
+
+
+/* What refund_status tells of a certificate. */
+
+typedef struct {
+    ngx_str_t                        file;
+    time_t                           not_after;
+    ngx_uint_t                       ours;      /* or WeChat Pay's */
+} ngx_http_refund_merchant_certificate_t;
 
 
 typedef struct {
-    ngx_str_node_t                 sn;      /* sn.str is the name */
-    wechatpay_merchant_t          *wechatpay;
+    ngx_str_node_t                   sn;        /* sn.str is the name */
+    wechatpay_merchant_t            *wechatpay;
+    ngx_array_t                      certificates;  /* as above */
+    ngx_refund_merchant_counters_t  *counters;  /* NULL: none */
 } ngx_http_refund_merchant_t;
 
 

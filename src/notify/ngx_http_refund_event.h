@@ -81,6 +81,7 @@ typedef struct {
     ngx_event_t                          timer;
 
     ngx_msec_t                           started;   /* the store operation */
+    uint64_t                             sent_at;   /* ngx_refund_clock() */
     ngx_msec_t                           give_up;   /* the commit */
     ngx_msec_t                           store_time;
     ngx_msec_t                           upstream_time;

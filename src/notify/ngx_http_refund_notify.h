@@ -72,6 +72,7 @@ typedef struct {
     ngx_http_refund_merchant_t      *merchant;
     ngx_http_refund_event_t         *event;     /* NULL: none was made */
     ngx_event_t                      deadline;
+    uint64_t                         started;   /* ngx_refund_clock(), or 0 */
 
     ngx_str_t                        result;    /* len 0: not known yet */
     const char                      *reason;    /* NULL: none */

@@ -203,6 +203,7 @@ ngx_http_refund_notify_body_handler(ngx_http_request_t *r)
     ngx_http_refund_notify_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_refund_notify_module);
+    ctx->started = ngx_refund_clock();
 
     rc = ngx_http_refund_notify_process(r, ctx);
 
@@ -536,6 +537,9 @@ ngx_http_refund_notify_answer(ngx_http_request_t *r,
     ctx->result = ngx_http_refund_string(wechatpay_result_word(result));
     ctx->reason = reason;
 
+    ngx_refund_count_notify(ctx->merchant ? ctx->merchant->counters : NULL,
+                            ctx->version, result, ctx->started);
+
     type = ngx_http_refund_string(reply->content_type);
 
     ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
@@ -561,6 +565,10 @@ ngx_http_refund_notify_refuse(ngx_http_request_t *r,
     ctx->result = ngx_http_refund_string(
                       wechatpay_result_word(WECHATPAY_RESULT_MALFORMED));
     ctx->reason = reason;
+
+    ngx_refund_count_notify(ctx->merchant ? ctx->merchant->counters : NULL,
+                            ctx->version, WECHATPAY_RESULT_MALFORMED,
+                            ctx->started);
 
     ngx_refund_log_limited(NGX_LOG_INFO, r->connection->log, reason,
                                 "refund notify refused: %s", reason);

@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_acknowledgement.h"
+#include "ngx_refund_counters.h"
 #include "ngx_refund_log.h"
 #include "ngx_http_refund_target.h"
 #include "ngx_http_refund_webhook.h"
@@ -32,6 +33,8 @@ static ngx_int_t ngx_http_refund_target_headers(
     ngx_http_refund_target_t *target);
 static void ngx_http_refund_target_header(ngx_http_refund_target_t *target,
     const char *key, const char *lowcase_key, ngx_str_t *value);
+static void ngx_http_refund_target_count(ngx_http_refund_target_t *target,
+    ngx_http_refund_outcome_e outcome);
 static void ngx_http_refund_target_delivered(
     ngx_http_refund_delivery_t *delivery);
 static void ngx_http_refund_target_renew(ngx_http_refund_target_t *target);
@@ -143,6 +146,8 @@ ngx_http_refund_target_claimed(ngx_http_refund_target_t *target)
                     &target->event->id, &target->conf->name,
                     &target->op.store->name, target->op.reason);
 
+            ngx_refund_count(DELIVERIES_UNCLAIMED);
+
             target->claimed = 1;
             return NGX_OK;
         }
@@ -194,19 +199,37 @@ ngx_http_refund_target_deliver(ngx_http_refund_target_t *target)
     delivery->handler = ngx_http_refund_target_delivered;
     delivery->data = target;
 
+    target->sent_at = ngx_refund_clock();
+
+    ngx_refund_count(DELIVERIES_STARTED);
+
     /* its handler is an event of its own, even when it ends at once */
 
     if (ngx_http_refund_delivery_start(delivery) != NGX_OK) {
+        ngx_http_refund_target_count(target, NGX_HTTP_REFUND_REFUSED);
         ngx_http_refund_target_known(target, WECHATPAY_RESULT_UPSTREAM_ERROR,
                                      delivery->reason);
         ngx_http_refund_target_release(target);
         return;
     }
 
+    if (ngx_refund_worker) {
+        ngx_refund_worker->deliveries++;
+    }
+
     if (target->leased) {
         ngx_add_timer(&target->timer,
                       ngx_max(event->conf->lease / 3, 1));
     }
+}
+
+
+static void
+ngx_http_refund_target_count(ngx_http_refund_target_t *target,
+    ngx_http_refund_outcome_e outcome)
+{
+    ngx_refund_count_cell(NGX_REFUND_METRIC_DELIVERIES, outcome);
+    ngx_refund_count_time(NGX_REFUND_METRIC_DELIVERY_TIME, target->sent_at);
 }
 
 
@@ -299,6 +322,12 @@ ngx_http_refund_target_delivered(ngx_http_refund_delivery_t *delivery)
     target->upstream_time = delivery->time;
     target->sent = 1;
 
+    ngx_http_refund_target_count(target, outcome);
+
+    if (ngx_refund_worker) {
+        ngx_refund_worker->deliveries--;
+    }
+
     switch (outcome) {
 
     case NGX_HTTP_REFUND_ACCEPTED:
@@ -390,6 +419,8 @@ ngx_http_refund_target_renewed(ngx_http_refund_target_t *target)
         /* it cannot be called back; its acceptance will count all the same */
 
         target->leased = 0;
+
+        ngx_refund_count(LEASES_LOST);
 
         ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "lease lost",
                 "refund notify %V: the lease of its delivery to \"%V\" was "
@@ -521,6 +552,8 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
         || ngx_terminate || ngx_quit
         || ngx_http_refund_commits >= NGX_HTTP_REFUND_COMMITS_MAX)
     {
+        ngx_refund_count(COMMITS_GIVEN_UP);
+
         ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "commit given up",
                 "refund notify %V: \"%V\" accepted it, but store \"%V\" could "
                 "not be told: %s; a repeat may be delivered again",
@@ -564,6 +597,8 @@ ngx_http_refund_target_timer_handler(ngx_event_t *ev)
     /* NGX_HTTP_REFUND_TARGET_COMMIT */
 
     ngx_http_refund_commits--;
+
+    ngx_refund_count(COMMITS_REPEATED);
 
     ngx_http_refund_target_commit(target);
 }
@@ -673,7 +708,14 @@ ngx_http_refund_target_of(ngx_http_refund_delivery_t *delivery)
 void
 ngx_http_refund_target_exit_process(void)
 {
+    ngx_uint_t  i;
+
     if (ngx_http_refund_commits) {
+
+        for (i = 0; i < ngx_http_refund_commits; i++) {
+            ngx_refund_count(COMMITS_GIVEN_UP);
+        }
+
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "the worker exits: %ui accepted refund notifies could "
                       "not be told to their store, repeats of them may be "

@@ -39,3 +39,10 @@ ngx_refund_redis_send(ngx_refund_redis_t *redis, const ngx_str_t *key,
 {
     return redis->conf->ops->send(redis, key, commands, n, handler, data);
 }
+
+
+ngx_int_t
+ngx_refund_redis_state(ngx_refund_redis_t *redis, ngx_uint_t *connections)
+{
+    return redis->conf->ops->state(redis, connections);
+}

@@ -86,6 +86,8 @@ struct ngx_refund_redis_ops_s {
                                  ngx_uint_t n,
                                  ngx_refund_redis_handler_pt handler,
                                  void *data);
+    ngx_int_t            (*state)(ngx_refund_redis_t *redis,
+                                  ngx_uint_t *connections);
 };
 
 
@@ -124,6 +126,16 @@ void ngx_refund_redis_close(ngx_refund_redis_t *redis);
 const char *ngx_refund_redis_send(ngx_refund_redis_t *redis,
     const ngx_str_t *key, const ngx_refund_redis_command_t *commands,
     ngx_uint_t n, ngx_refund_redis_handler_pt handler, void *data);
+
+
+/*
+ * How this worker stands with it, for whoever looks on.  NGX_OK: it is there;
+ * NGX_ERROR: it is down, or a part of it; NGX_AGAIN: not known yet.
+ * connections: those that are ready.
+ */
+
+ngx_int_t ngx_refund_redis_state(ngx_refund_redis_t *redis,
+    ngx_uint_t *connections);
 
 
 /*

@@ -1406,6 +1406,13 @@ ngx_refund_redis_connection_is_up(ngx_refund_redis_connection_t *rc)
 
 
 ngx_uint_t
+ngx_refund_redis_connection_is_down(ngx_refund_redis_connection_t *rc)
+{
+    return rc->down;
+}
+
+
+ngx_uint_t
 ngx_refund_redis_connection_is_idle(ngx_refund_redis_connection_t *rc)
 {
     return rc->pending == 0;

@@ -105,6 +105,9 @@ ngx_int_t ngx_refund_redis_connection_subscribe(
 
 ngx_uint_t ngx_refund_redis_connection_is_up(
     ngx_refund_redis_connection_t *rc);
+/* It was lost, or could not be made, and has not been since; without owner. */
+ngx_uint_t ngx_refund_redis_connection_is_down(
+    ngx_refund_redis_connection_t *rc);
 ngx_uint_t ngx_refund_redis_connection_is_idle(
     ngx_refund_redis_connection_t *rc);
 const ngx_refund_redis_address_t *ngx_refund_redis_connection_address(

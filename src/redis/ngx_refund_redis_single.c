@@ -24,12 +24,15 @@ static void ngx_refund_redis_single_close(ngx_refund_redis_t *redis);
 static const char *ngx_refund_redis_single_send(ngx_refund_redis_t *redis,
     const ngx_str_t *key, const ngx_refund_redis_command_t *commands,
     ngx_uint_t n, ngx_refund_redis_handler_pt handler, void *data);
+static ngx_int_t ngx_refund_redis_single_state(ngx_refund_redis_t *redis,
+    ngx_uint_t *connections);
 
 
 const ngx_refund_redis_ops_t  ngx_refund_redis_single_ops = {
     ngx_refund_redis_single_open,
     ngx_refund_redis_single_close,
-    ngx_refund_redis_single_send
+    ngx_refund_redis_single_send,
+    ngx_refund_redis_single_state
 };
 
 
@@ -90,4 +93,21 @@ ngx_refund_redis_single_send(ngx_refund_redis_t *redis, const ngx_str_t *key,
     }
 
     return error;
+}
+
+
+static ngx_int_t
+ngx_refund_redis_single_state(ngx_refund_redis_t *redis,
+    ngx_uint_t *connections)
+{
+    ngx_refund_redis_single_t  *single = (ngx_refund_redis_single_t *) redis;
+
+    *connections = ngx_refund_redis_connection_is_up(single->connection);
+
+    if (*connections) {
+        return NGX_OK;
+    }
+
+    return ngx_refund_redis_connection_is_down(single->connection)
+           ? NGX_ERROR : NGX_AGAIN;
 }

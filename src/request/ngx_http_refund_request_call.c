@@ -113,6 +113,7 @@ ngx_http_refund_request_call_create(ngx_http_request_t *r,
     call->conf = conf;
     call->merchant = merchant;
     call->deadline = ngx_current_msec + conf->deadline;
+    call->started = ngx_refund_clock();
 
     call->timer.handler = ngx_http_refund_request_call_timer_handler;
     call->timer.data = call;
@@ -864,6 +865,10 @@ ngx_http_refund_request_call_finish(ngx_http_refund_request_call_t *call)
     wechatpay_memory_t  memory;
 
     memory = ngx_http_refund_memory(call->pool);
+
+    ngx_refund_count_request(call->merchant->counters, call->request.version,
+                             call->answer.outcome);
+    ngx_refund_count_time(NGX_REFUND_METRIC_REQUEST_TIME, call->started);
 
     if (call->guarded) {
         ngx_http_refund_request_call_unguard(call);

@@ -39,6 +39,7 @@ struct ngx_http_refund_request_call_s {
     ngx_http_refund_merchant_t          *merchant;
     ngx_http_refund_delivery_origin_t    origin;
     ngx_msec_t                           deadline;  /* by ngx_current_msec */
+    uint64_t                             started;   /* ngx_refund_clock() */
 
     wechatpay_request_t                  request;
     ngx_uint_t                           deliver;   /* a query's SUCCESS too */

@@ -538,9 +538,17 @@ static ngx_int_t
 ngx_http_refund_request_answer_failure(ngx_http_request_t *r,
     wechatpay_failure_t *failure)
 {
-    ngx_str_t           json;
-    wechatpay_str_t     span;
-    wechatpay_memory_t  memory;
+    ngx_str_t                            json;
+    wechatpay_str_t                      span;
+    wechatpay_memory_t                   memory;
+    ngx_http_refund_request_ctx_t       *ctx;
+    ngx_http_refund_request_loc_conf_t  *rlcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_refund_request_module);
+    rlcf = ngx_http_get_module_loc_conf(r, ngx_http_refund_request_module);
+
+    ngx_refund_count_request(ctx->merchant ? ctx->merchant->counters : NULL,
+                             rlcf->api, failure->outcome);
 
     memory = ngx_http_refund_memory(r->pool);
 

@@ -341,6 +341,8 @@ ngx_http_refund_request_check(ngx_conf_t *cf,
                                        &conf->store_name, &conf->store_name);
             return NGX_CONF_ERROR;
         }
+
+        conf->store->used = 1;
     }
 
     conf->errors = ngx_http_refund_request_rate_zone(cf);

@@ -16,6 +16,11 @@
 
 
 static ngx_int_t ngx_http_refund_store_owner(u_char *owner);
+static void ngx_http_refund_store_begin(ngx_http_refund_store_op_t *op,
+    ngx_refund_store_operation_e operation);
+static ngx_int_t ngx_http_refund_store_ended(ngx_http_refund_store_op_t *op,
+    ngx_int_t rc);
+static void ngx_http_refund_store_count(ngx_http_refund_store_op_t *op);
 static ngx_int_t ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op,
     const char *reason);
 static void ngx_http_refund_store_settle(ngx_http_refund_store_op_t *op);
@@ -82,6 +87,8 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
 
     store = op->store;
 
+    ngx_http_refund_store_begin(op, NGX_REFUND_STORE_CLAIM);
+
     if (op->key.len == 0 || op->key.len > NGX_HTTP_REFUND_STORE_KEY_MAX) {
         return ngx_http_refund_store_fail(op, "the record's key is too long");
     }
@@ -89,6 +96,10 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
     if (store->cache
         && ngx_http_refund_store_table_done(store->cache->data, &op->key))
     {
+        if (store->counters) {
+            (void) ngx_atomic_fetch_add(&store->counters->cache_hits, 1);
+        }
+
         op->result = NGX_HTTP_REFUND_STORE_DONE;
         return NGX_OK;
     }
@@ -103,21 +114,25 @@ ngx_http_refund_store_claim(ngx_http_refund_store_op_t *op)
         ngx_http_refund_store_settle(op);
     }
 
-    return rc;
+    return ngx_http_refund_store_ended(op, rc);
 }
 
 
 ngx_int_t
 ngx_http_refund_store_renew(ngx_http_refund_store_op_t *op)
 {
-    return op->store->ops->renew(op);
+    ngx_http_refund_store_begin(op, NGX_REFUND_STORE_RENEW);
+
+    return ngx_http_refund_store_ended(op, op->store->ops->renew(op));
 }
 
 
 ngx_int_t
 ngx_http_refund_store_release(ngx_http_refund_store_op_t *op)
 {
-    return op->store->ops->release(op);
+    ngx_http_refund_store_begin(op, NGX_REFUND_STORE_RELEASE);
+
+    return ngx_http_refund_store_ended(op, op->store->ops->release(op));
 }
 
 
@@ -126,14 +141,18 @@ ngx_http_refund_store_commit(ngx_http_refund_store_op_t *op)
 {
     ngx_http_refund_store_remember(op);
 
-    return op->store->ops->commit(op);
+    ngx_http_refund_store_begin(op, NGX_REFUND_STORE_COMMIT);
+
+    return ngx_http_refund_store_ended(op, op->store->ops->commit(op));
 }
 
 
 ngx_int_t
 ngx_http_refund_store_keep(ngx_http_refund_store_op_t *op)
 {
-    return op->store->ops->keep(op);
+    ngx_http_refund_store_begin(op, NGX_REFUND_STORE_KEEP);
+
+    return ngx_http_refund_store_ended(op, op->store->ops->keep(op));
 }
 
 
@@ -141,6 +160,7 @@ void
 ngx_http_refund_store_end(ngx_http_refund_store_op_t *op)
 {
     ngx_http_refund_store_settle(op);
+    ngx_http_refund_store_count(op);
 
     op->handler(op);
 }
@@ -177,13 +197,61 @@ ngx_http_refund_store_owner(u_char *owner)
 }
 
 
+static void
+ngx_http_refund_store_begin(ngx_http_refund_store_op_t *op,
+    ngx_refund_store_operation_e operation)
+{
+    op->operation = operation;
+    op->started = ngx_refund_clock();
+    op->timeout = ngx_current_msec + op->store->timeout;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_ended(ngx_http_refund_store_op_t *op, ngx_int_t rc)
+{
+    if (rc == NGX_OK) {
+        ngx_http_refund_store_count(op);
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_refund_store_count(ngx_http_refund_store_op_t *op)
+{
+    ngx_uint_t                    result;
+    ngx_refund_store_counters_t  *counters;
+
+    counters = op->store->counters;
+
+    if (counters == NULL) {
+        return;
+    }
+
+    result = op->result;
+
+    if (result == NGX_HTTP_REFUND_STORE_ERROR && op->store->timeout
+        && (ngx_msec_int_t) (ngx_current_msec - op->timeout) >= 0)
+    {
+        result = NGX_REFUND_STORE_RESULT_TIMEOUT;
+    }
+
+    (void) ngx_atomic_fetch_add(&counters->operations[op->operation][result],
+                                1);
+
+    ngx_refund_observe(counters->time, op->started);
+}
+
+
 static ngx_int_t
 ngx_http_refund_store_fail(ngx_http_refund_store_op_t *op, const char *reason)
 {
     op->result = NGX_HTTP_REFUND_STORE_ERROR;
     op->reason = reason;
 
-    return NGX_OK;
+    return ngx_http_refund_store_ended(op, NGX_OK);
 }
 
 

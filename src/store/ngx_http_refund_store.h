@@ -17,6 +17,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_refund_store_record.h"
+#include "ngx_refund_counters.h"
 
 
 typedef struct ngx_http_refund_store_s      ngx_http_refund_store_t;
@@ -71,7 +72,20 @@ struct ngx_http_refund_store_op_s {
 
     /* the backend's own, while the operation is under way */
     ngx_uint_t                         state;
+
+    /* for the counters */
+    ngx_refund_store_operation_e       operation;
+    uint64_t                           started;
+    ngx_msec_t                         timeout; /* when it would be one */
 };
+
+
+/* How the worker stands with the store, for refund_status. */
+
+typedef struct {
+    ngx_refund_reach_e                 reach;
+    ngx_uint_t                         connections; /* that are ready */
+} ngx_http_refund_store_state_t;
 
 
 typedef struct {
@@ -86,6 +100,10 @@ typedef struct {
     ngx_int_t  (*release)(ngx_http_refund_store_op_t *op);
     ngx_int_t  (*commit)(ngx_http_refund_store_op_t *op);
     ngx_int_t  (*keep)(ngx_http_refund_store_op_t *op);
+
+    /* never waits; state is zeroed; NULL: always within reach */
+    void       (*state)(ngx_http_refund_store_t *store,
+                        ngx_http_refund_store_state_t *state);
 } ngx_http_refund_store_ops_t;
 
 
@@ -98,6 +116,8 @@ struct ngx_http_refund_store_s {
     ngx_shm_zone_t                     *cache;      /* NULL: off */
     ngx_str_t                           file;       /* it was configured in */
     ngx_uint_t                          line;
+    ngx_uint_t                          used;       /* by a location */
+    ngx_refund_store_counters_t        *counters;   /* NULL: none */
 };
 
 

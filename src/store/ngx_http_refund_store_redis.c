@@ -54,6 +54,8 @@ static ngx_int_t ngx_http_refund_store_redis_commit(
     ngx_http_refund_store_op_t *op);
 static ngx_int_t ngx_http_refund_store_redis_keep(
     ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_store_redis_state(ngx_http_refund_store_t *store,
+    ngx_http_refund_store_state_t *state);
 static ngx_int_t ngx_http_refund_store_redis_set(
     ngx_http_refund_store_op_t *op, u_char state);
 
@@ -82,7 +84,8 @@ const ngx_http_refund_store_ops_t  ngx_http_refund_store_redis_ops = {
     ngx_http_refund_store_redis_renew,
     ngx_http_refund_store_redis_release,
     ngx_http_refund_store_redis_commit,
-    ngx_http_refund_store_redis_keep
+    ngx_http_refund_store_redis_keep,
+    ngx_http_refund_store_redis_state
 };
 
 
@@ -298,6 +301,34 @@ static ngx_int_t
 ngx_http_refund_store_redis_keep(ngx_http_refund_store_op_t *op)
 {
     return ngx_http_refund_store_redis_set(op, 'P');
+}
+
+
+static void
+ngx_http_refund_store_redis_state(ngx_http_refund_store_t *store,
+    ngx_http_refund_store_state_t *state)
+{
+    ngx_http_refund_store_redis_t  *redis;
+
+    redis = store->data;
+
+    if (redis->client == NULL) {
+        return;
+    }
+
+    switch (ngx_refund_redis_state(redis->client, &state->connections)) {
+
+    case NGX_OK:
+        state->reach = NGX_REFUND_REACH_UP;
+        break;
+
+    case NGX_ERROR:
+        state->reach = NGX_REFUND_REACH_DOWN;
+        break;
+
+    default: /* NGX_AGAIN */
+        break;
+    }
 }
 
 

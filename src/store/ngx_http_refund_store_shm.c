@@ -44,7 +44,8 @@ const ngx_http_refund_store_ops_t  ngx_http_refund_store_shm_ops = {
     ngx_http_refund_store_shm_renew,
     ngx_http_refund_store_shm_release,
     ngx_http_refund_store_shm_commit,
-    ngx_http_refund_store_shm_keep
+    ngx_http_refund_store_shm_keep,
+    NULL
 };
 
 

@@ -12,7 +12,7 @@
 
 
 #define NGX_HTTP_REFUND_STORE_TABLE_MAGIC    0x52464e54     /* "RFNT" */
-#define NGX_HTTP_REFUND_STORE_TABLE_VERSION  2
+#define NGX_HTTP_REFUND_STORE_TABLE_VERSION  3
 
 #define NGX_HTTP_REFUND_STORE_TABLE_KEY_LEN  16     /* 128 bits of SHA-256 */
 #define NGX_HTTP_REFUND_STORE_TABLE_EXPIRE   2      /* records an insertion */
@@ -74,6 +74,7 @@ typedef struct {
 
     uint32_t                       nodes;       /* there is room for */
     uint32_t                       used;        /* those after it: never */
+    uint32_t                       records;     /* used and not free */
     uint32_t                       mask;        /* of the hash buckets */
     uint32_t                       free;
     ngx_http_refund_store_list_t   lists[NGX_HTTP_REFUND_STORE_LISTS];
@@ -520,10 +521,17 @@ ngx_http_refund_store_table_done(ngx_http_refund_store_table_t *table,
 }
 
 
-ngx_atomic_uint_t
-ngx_http_refund_store_table_evicted(ngx_http_refund_store_table_t *table)
+void
+ngx_http_refund_store_table_fill(ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_fill_t *fill)
 {
-    return table->shared->evicted;
+    ngx_http_refund_store_table_lock(table);
+
+    fill->records = table->shared->records;
+    fill->capacity = table->shared->nodes;
+    fill->evicted = table->shared->evicted;
+
+    ngx_http_refund_store_table_unlock(table);
 }
 
 
@@ -713,6 +721,8 @@ ngx_http_refund_store_table_insert(ngx_http_refund_store_table_t *table,
     node->bucket = *bucket;
     *bucket = n;
 
+    shared->records++;
+
     return n;
 }
 
@@ -741,6 +751,8 @@ ngx_http_refund_store_table_remove(ngx_http_refund_store_table_t *table,
 
     node->bucket = table->shared->free;
     table->shared->free = n;
+
+    table->shared->records--;
 }
 
 
@@ -881,6 +893,7 @@ ngx_http_refund_store_table_rebuild(ngx_http_refund_store_table_t *table)
     ngx_memzero(count, sizeof(count));
 
     shared->free = 0;
+    shared->records = 0;
 
     for (n = shared->used; n; n--) {
         node = ngx_http_refund_store_node(table, n);
@@ -900,6 +913,7 @@ ngx_http_refund_store_table_rebuild(ngx_http_refund_store_table_t *table)
         node->next = found[i];
         found[i] = n;
         count[i]++;
+        shared->records++;
     }
 
     /* the last touched is about the last to expire */

@@ -86,10 +86,20 @@ ngx_uint_t ngx_http_refund_store_table_done(
     ngx_http_refund_store_table_t *table, ngx_str_t *key);
 
 
-/* Accepted records that were dropped before their time, since the start. */
+/*
+ * What fills the zone: records, those whose time is over included; what it has
+ * room for; and how many accepted ones were dropped before their time, since
+ * the start.
+ */
 
-ngx_atomic_uint_t ngx_http_refund_store_table_evicted(
-    ngx_http_refund_store_table_t *table);
+typedef struct {
+    ngx_uint_t          records;
+    ngx_uint_t          capacity;
+    ngx_atomic_uint_t   evicted;
+} ngx_http_refund_store_fill_t;
+
+void ngx_http_refund_store_table_fill(ngx_http_refund_store_table_t *table,
+    ngx_http_refund_store_fill_t *fill);
 
 
 #endif /* _NGX_HTTP_REFUND_STORE_TABLE_H_INCLUDED_ */

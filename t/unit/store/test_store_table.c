@@ -27,6 +27,17 @@ static ngx_shm_zone_t                  *zone;
 static ngx_http_refund_store_table_t   *table;
 
 
+static ngx_http_refund_store_fill_t
+fill(void)
+{
+    ngx_http_refund_store_fill_t  f;
+
+    ngx_http_refund_store_table_fill(table, &f);
+
+    return f;
+}
+
+
 static int
 setup_size(size_t size, ngx_uint_t forgets)
 {
@@ -140,6 +151,9 @@ check_links(void)
         mark[n] = 4;
         seen++;
     }
+
+    assert_int_equal(fill().records, shared->used - seen);
+    assert_int_equal(fill().capacity, shared->nodes);
 
     for (b = 0; b <= shared->mask; b++) {
         for (n = table->buckets[b]; n; n = node->bucket) {
@@ -269,7 +283,7 @@ test_full(void **state)
     is_done(claim(1, OWNER_A, 0, 1000, 60000));
     is_ok(claim(room + 1, OWNER_A, 0, 1000, 60000));
     assert_int_equal(test_warnings, 1);
-    assert_int_equal(ngx_http_refund_store_table_evicted(table), 2);
+    assert_int_equal(fill().evicted, 2);
     is_full(claim(1, OWNER_A, 0, 1000, 60000));
     check_links();
 
@@ -283,7 +297,7 @@ test_full(void **state)
 
     /* nothing more was evicted; the second of the two is told a minute later */
 
-    assert_int_equal(ngx_http_refund_store_table_evicted(table), 2);
+    assert_int_equal(fill().evicted, 2);
     assert_int_equal(test_warnings, 2);
     check_links();
 }
@@ -403,7 +417,7 @@ test_rebuild(void **state)
     }
 
     check_links();
-    assert_int_equal(ngx_http_refund_store_table_evicted(table), 9);
+    assert_int_equal(fill().evicted, 9);
 
     for (i = 0; i < room; i++) {
         if (i % 3 == 0) {
