@@ -43,7 +43,7 @@ ngx_http_refund_file_read(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *content,
 
     if (name->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the name of a file is empty");
+                           "the name of a file is empty: say where it is");
         return NGX_ERROR;
     }
 
@@ -91,13 +91,15 @@ ngx_http_refund_file_content(ngx_conf_t *cf, ngx_str_t *name, ngx_fd_t fd,
 
     if (!ngx_is_file(&fi)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is not a regular file", name);
+                           "\"%V\" is not a regular file: name the one that "
+                           "holds the key or certificate", name);
         return NGX_ERROR;
     }
 
     if (ngx_file_size(&fi) > NGX_HTTP_REFUND_SECRET_FILE_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is larger than %d bytes",
+                           "\"%V\" is larger than %d bytes, which no key or "
+                           "certificate is: name another file",
                            name, NGX_HTTP_REFUND_SECRET_FILE_MAX);
         return NGX_ERROR;
     }
@@ -159,7 +161,8 @@ ngx_http_refund_file_content(ngx_conf_t *cf, ngx_str_t *name, ngx_fd_t fd,
 
     if (content->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is empty", name);
+                           "\"%V\" is empty: put the key, password or "
+                           "certificate into it", name);
         return NGX_ERROR;
     }
 

@@ -224,12 +224,17 @@ sub marked {
 
 my $NUMBER = "mch_id 1900000109;\n";
 my $ARGUMENTS = 'invalid number of arguments in';
-my $OF_SHOP = 'directive of refund_merchant "shop"';
+my $OF_SHOP = 'directive of refund_merchant "shop": it takes';
+my $ONE_OF_TWO = 'remove one of the two';
+my $KNOWN = 'it knows mch_id app_id sub_mch_id api_v2_key_file api_v3_key_file '
+            . 'api_v2_sign_type wechatpay_public_key wechatpay_certificate '
+            . 'merchant_certificate merchant_key';
 my $IN_SHOP = 'in refund_merchant "shop"';
 
 my @merchant = (
     (map { [ $_, "$ARGUMENTS \"" . (split / /, $_)[0] =~ s/;//r
-                 . "\" $OF_SHOP" ] }
+                 . "\" $OF_SHOP " . (/^(?:app|sub_mch)_id/ ? '1 or more'
+                                    : /^wechatpay_public_key/ ? 2 : 1) ] }
          'app_id;', 'sub_mch_id;', 'api_v2_key_file;',
          'api_v2_key_file a b;', 'api_v3_key_file;', 'api_v3_key_file a b;',
          'api_v2_sign_type;', 'api_v2_sign_type MD5 MD5;',
@@ -238,25 +243,27 @@ my @merchant = (
          'wechatpay_certificate;', 'wechatpay_certificate a b;',
          'merchant_certificate;', 'merchant_certificate a b;',
          'merchant_key;', 'merchant_key a b;', 'mch_id;', 'mch_id 1 2;'),
-    [ 'mchid 1;', "unknown directive \"mchid\" $IN_SHOP" ],
-    [ 'include x;', "unknown directive \"include\" $IN_SHOP" ],
-    [ 'mch_id 1900000109;', "\"mch_id\" directive is duplicate $IN_SHOP" ],
+    [ 'mchid 1;', "unknown directive \"mchid\" $IN_SHOP: $KNOWN" ],
+    [ 'include x;', "unknown directive \"include\" $IN_SHOP: $KNOWN" ],
+    [ 'mch_id 1900000109;',
+      "\"mch_id\" directive is duplicate $IN_SHOP: $ONE_OF_TWO" ],
     [ "api_v2_sign_type MD5;\napi_v2_sign_type MD5;",
-      "\"api_v2_sign_type\" directive is duplicate $IN_SHOP" ],
+      "\"api_v2_sign_type\" directive is duplicate $IN_SHOP: $ONE_OF_TWO" ],
     [ "merchant_certificate cert.pem;\nmerchant_certificate cert.pem;",
-      "\"merchant_certificate\" directive is duplicate $IN_SHOP" ],
+      "\"merchant_certificate\" directive is duplicate $IN_SHOP: $ONE_OF_TWO" ],
     [ "merchant_key key.pem;\nmerchant_key key.pem;",
-      "\"merchant_key\" directive is duplicate $IN_SHOP" ],
+      "\"merchant_key\" directive is duplicate $IN_SHOP: $ONE_OF_TWO" ],
     [ 'app_id "";', 'invalid "app_id": "" is not of 1 to 32 letters, digits, '
       . '"_" or "-"' ],
     [ 'app_id wx+1;', 'invalid "app_id": "wx+1" is not of 1 to 32 letters, '
       . 'digits, "_" or "-"' ],
     [ "app_id wx1;\napp_id wx2 wx1;",
-      'invalid "app_id": "wx1" is a duplicate' ],
+      'invalid "app_id": "wx1" is a duplicate: ' . $ONE_OF_TWO ],
     [ 'sub_mch_id x;', 'invalid "sub_mch_id": "x" is neither of 1 to 32 '
       . 'digits nor "*"' ],
-    [ 'sub_mch_id 1 1;', 'invalid "sub_mch_id": "1" is a duplicate' ],
-    [ 'sub_mch_id * *;', 'invalid "sub_mch_id": "*" is a duplicate' ],
+    (map { [ "sub_mch_id $_ $_;",
+             "invalid \"sub_mch_id\": \"$_\" is a duplicate: $ONE_OF_TWO" ] }
+         1, '*'),
     [ 'api_v2_sign_type SHA1;', 'invalid "api_v2_sign_type": "SHA1" is neither '
       . '"HMAC-SHA256" nor "MD5"' ],
 );
@@ -270,6 +277,12 @@ refused(MERCHANT => "mch_id $_->[0];",
 
 # files that are not there, or no files: whoever reads them
 
+my $NO_FILE = 'is not a regular file: name the one that holds the key or '
+              . 'certificate';
+my $EMPTY = 'is empty: put the key, password or certificate into it';
+my $LARGE = 'is larger than 65536 bytes, which no key or certificate is: name '
+            . 'another file';
+
 for ([ 'api_v2_key_file' ], [ 'api_v3_key_file' ],
      [ 'wechatpay_public_key', 'PUB_KEY_ID_01 ' ], [ 'wechatpay_certificate' ],
      [ 'merchant_certificate' ], [ 'merchant_key' ])
@@ -279,17 +292,18 @@ for ([ 'api_v2_key_file' ], [ 'api_v3_key_file' ],
 
     refused(MERCHANT => "${use}missing;",
             'open() "%DIR%/missing" failed (2: No such file or directory)');
-    refused(MERCHANT => "$use\"\";", 'the name of a file is empty');
-    refused(MERCHANT => "${use}fifo;", '"%DIR%/fifo" is not a regular file');
-    refused(MERCHANT => "${use}empty;", '"%DIR%/empty" is empty');
+    refused(MERCHANT => "$use\"\";",
+            'the name of a file is empty: say where it is');
+    refused(MERCHANT => "${use}fifo;", "\"%DIR%/fifo\" $NO_FILE");
+    refused(MERCHANT => "${use}empty;", "\"%DIR%/empty\" $EMPTY");
 }
 
 refused(MERCHANT => "${NUMBER}api_v2_key_file $_->[0];", $_->[1])
     for [ '%%DIR%%/no/dir', 'open() "%DIR%/no/dir" failed (2: No such file or '
           . 'directory)' ],
-        [ 'directory', '"%DIR%/directory" is not a regular file' ],
-        [ 'newline', '"%DIR%/newline" is empty' ],
-        [ 'large', '"%DIR%/large" is larger than 65536 bytes' ];
+        [ 'directory', "\"%DIR%/directory\" $NO_FILE" ],
+        [ 'newline', "\"%DIR%/newline\" $EMPTY" ],
+        [ 'large', "\"%DIR%/large\" $LARGE" ];
 
 SKIP: {
     skip 'root may read every file', 2 if $> == 0;
@@ -303,8 +317,11 @@ SKIP: {
 
 # files with the wrong content
 
-my $V2 = 'is not exactly 32 characters long';
-my $V3 = 'is not exactly 32 bytes long';
+my $V2 = 'is not exactly 32 characters long: copy the APIv2 key of the '
+         . 'merchant platform';
+my $V3 = 'is not exactly 32 bytes long: copy the APIv3 key of the merchant '
+         . 'platform';
+my $RSA = 'is not of RSA, as WeChat Pay\'s and the merchant\'s are';
 my $PUBLIC = 'is not a public key in PEM ("BEGIN PUBLIC KEY")';
 my $CERTIFICATE = 'is not a certificate in PEM ("BEGIN CERTIFICATE")';
 my $PRIVATE = 'is not a private key in PEM without a passphrase '
@@ -328,7 +345,7 @@ my @content = (
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 key.pem', $PUBLIC ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 cert.pem', $PUBLIC ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 v3key', $PUBLIC ],
-    [ 'wechatpay_public_key', 'PUB_KEY_ID_01 ec.pem', 'is not of RSA' ],
+    [ 'wechatpay_public_key', 'PUB_KEY_ID_01 ec.pem', $RSA ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 small.pem',
       'is not of 2048 to 4096 bits' ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 two.pem', $SEVERAL ],
@@ -338,21 +355,21 @@ my @content = (
     [ 'wechatpay_certificate', 'cert.der', $CERTIFICATE ],
     [ 'wechatpay_certificate', 'public.pem', $CERTIFICATE ],
     [ 'wechatpay_certificate', 'key.pem', $CERTIFICATE ],
-    [ 'wechatpay_certificate', 'eccert.pem', 'is not of RSA' ],
+    [ 'wechatpay_certificate', 'eccert.pem', $RSA ],
     [ 'wechatpay_certificate', 'smallcert.pem',
       'is not of 2048 to 4096 bits' ],
     [ 'wechatpay_certificate', 'noserial.pem',
       'has a serial or dates that cannot be read' ],
     [ 'merchant_certificate', 'cert.der', $CERTIFICATE ],
     [ 'merchant_certificate', 'key.pem', $CERTIFICATE ],
-    [ 'merchant_certificate', 'eccert.pem', 'is not of RSA' ],
+    [ 'merchant_certificate', 'eccert.pem', $RSA ],
     [ 'merchant_certificate', 'smallcert.pem',
       'is not of 2048 to 4096 bits' ],
     [ 'merchant_key', 'key.der', $PRIVATE ],
     [ 'merchant_key', 'public.pem', $PRIVATE ],
     [ 'merchant_key', 'cert.pem', $PRIVATE ],
     [ 'merchant_key', 'locked.pem', $PRIVATE ],
-    [ 'merchant_key', 'eckey.pem', 'is not of RSA' ],
+    [ 'merchant_key', 'eckey.pem', $RSA ],
     [ 'merchant_key', 'smallkey.pem', 'is not of 2048 to 4096 bits' ],
 );
 
@@ -392,7 +409,8 @@ for (@twice) {
     my ($directive, $first, $second) = @$_;
 
     refused(MERCHANT => "$NUMBER$directive $first;\n$directive $second;",
-            "invalid \"$directive\": " . of($second) . ' is a duplicate');
+            "invalid \"$directive\": " . of($second)
+            . " is a duplicate: $ONE_OF_TWO");
 }
 
 
@@ -403,13 +421,14 @@ my @lacks = (
       . 'merchant\'s number' ],
     [ "${NUMBER}merchant_certificate cert.pem;",
       'no "merchant_key" for the "merchant_certificate" in refund_merchant '
-      . '"other"' ],
+      . '"other": add the key that belongs to it' ],
     [ "${NUMBER}merchant_key key.pem;",
       'no "merchant_certificate" for the "merchant_key" in refund_merchant '
-      . '"other"' ],
+      . '"other": add the certificate that it belongs to' ],
     [ "${NUMBER}merchant_certificate cert.pem;\nmerchant_key key2.pem;",
       'the "merchant_key" of refund_merchant "other" does not belong to the '
-      . 'merchant\'s certificate' ],
+      . 'merchant\'s certificate: take the apiclient_key.pem that came with '
+      . 'it' ],
 );
 
 refused(HTTP => "refund_merchant other {\n$_->[0]\n} #!", $_->[1]) for @lacks;
@@ -418,7 +437,7 @@ refused(HTTP => "refund_merchant other {\n$_->[0]\n} #!", $_->[1]) for @lacks;
 
 my $UNVERIFIABLE = '"api_v3_key_file" without "wechatpay_public_key" or '
                    . '"wechatpay_certificate" in refund_merchant "%s": v3 '
-                   . 'notifies are refused';
+                   . 'notifies are refused until one is added';
 
 warned(HTTP => "refund_merchant other {\n${NUMBER}api_v3_key_file v3key;\n"
                . "api_v3_key_file v3key2;\napi_v2_key_file v2key;\n} #!",
@@ -508,7 +527,8 @@ store($_, "$ARGUMENTS \"refund_store\" directive") for '', 's';
 store("$_->[0] shm:1m", "invalid name \"$_->[1]\" $BAD_STORE")
     for [ '""', '' ], [ '"a b"', 'a b' ], [ 'a:b', 'a:b' ],
         [ '(default)', '(default)' ], [ 'a' x 65, 'a' x 65 ];
-store("s shm:1m;\nrefund_store s shm:2m", 'duplicate refund_store "s"');
+store("s shm:1m;\nrefund_store s shm:2m", 'duplicate refund_store "s": '
+      . 'rename or remove one of the two');
 store("s $_", "\"$_\" $SIZE")
     for qw(shm: shm:x shm:0 shm:63k shm:1kb shm:-1m);
 store("s $_", $SCHEME)
@@ -517,12 +537,13 @@ store("s shm:1m timeout=1s", '"timeout=" in refund_store "s" does not apply to '
                              . '"shm:": remove it');
 store("s shm:1m cache=off", '"cache=" in refund_store "s" does not apply to '
                             . '"shm:": remove it');
-store("$REDIS verbose", 'unknown parameter "verbose" in refund_store "s"');
-store("$REDIS password=secret",
-      'unknown parameter "password=" in refund_store "s"');
+store("$REDIS $_->[0]", "unknown parameter \"$_->[1]\" in refund_store \"s\": "
+      . 'remove it or mend its name; a password is in a "password_file="')
+    for [ 'verbose', 'verbose' ], [ 'password=secret', 'password=' ];
 store("$REDIS timeout=1s timeout=1s",
-      '"timeout=" is given twice in refund_store "s"');
-store("$REDIS timeout=", '"timeout=" in refund_store "s" has no value');
+      "\"timeout=\" is given twice in refund_store \"s\": $ONE_OF_TWO");
+store("$REDIS timeout=", '"timeout=" in refund_store "s" has no value: '
+                          . 'remove it or give it one');
 store("$REDIS timeout=$_", "\"timeout=$_\" in refund_store \"s\": must be "
                            . 'between 1ms and 10s')
     for qw(x 0 0ms 10001ms 1h);
@@ -532,7 +553,7 @@ store("$REDIS user=edge",
       '"user=" in refund_store "s" needs "password_file="');
 store("$REDIS password_file=missing",
       'open() "%DIR%/missing" failed (2: No such file or directory)');
-store("$REDIS password_file=empty", '"%DIR%/empty" is empty');
+store("$REDIS password_file=empty", "\"%DIR%/empty\" $EMPTY");
 store("$REDIS \"prefix=$_\"", "\"prefix=$_\" in refund_store \"s\": must be at "
       . 'most 64 printable ASCII characters other than space, "{" and "}"')
     for 'a{b', 'a}b', 'a b', 'x' x 65;
@@ -690,8 +711,8 @@ my $LENGTH = 'is not the base64 of 24 to 64 bytes after "whsec_"';
 refused(SERVER => "refund_notify_signing_key_file $_->[0];", $_->[1])
     for [ 'missing', 'open() "%DIR%/missing" failed (2: No such file or '
           . 'directory)' ],
-        [ 'fifo', '"%DIR%/fifo" is not a regular file' ],
-        [ 'empty', '"%DIR%/empty" is empty' ],
+        [ 'fifo', "\"%DIR%/fifo\" $NO_FILE" ],
+        [ 'empty', "\"%DIR%/empty\" $EMPTY" ],
         [ 'nowhsec', 'the signing key in "%DIR%/nowhsec" does not begin with '
           . '"whsec_"' ],
         map { [ $_, "the signing key in \"%DIR%/$_\" $LENGTH" ] }

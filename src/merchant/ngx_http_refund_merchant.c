@@ -228,6 +228,7 @@ ngx_http_refund_merchant_find(ngx_http_refund_merchants_t *merchants,
 static char *
 ngx_http_refund_merchant_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 {
+    u_char                              *p, known[512];
     ngx_str_t                           *value;
     ngx_uint_t                           n;
     ngx_http_refund_merchant_ctx_t      *ctx;
@@ -251,15 +252,18 @@ ngx_http_refund_merchant_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         if (n < command->args_min || n > command->args_max) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid number of arguments in \"%V\" "
-                               "directive of refund_merchant \"%V\"",
-                               &value[0], &ctx->merchant->sn.str);
+                               "directive of refund_merchant \"%V\": it takes "
+                               "%ui%s", &value[0], &ctx->merchant->sn.str,
+                               command->args_min,
+                               command->args_max > command->args_min
+                               ? " or more" : "");
             return NGX_CONF_ERROR;
         }
 
         if (ctx->seen & command->bit & NGX_HTTP_REFUND_MERCHANT_ONCE) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"%V\" directive is duplicate in "
-                               "refund_merchant \"%V\"",
+                               "refund_merchant \"%V\": remove one of the two",
                                &value[0], &ctx->merchant->sn.str);
             return NGX_CONF_ERROR;
         }
@@ -269,9 +273,19 @@ ngx_http_refund_merchant_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return command->handler(cf, ctx->merchant->wechatpay, &value[1], n);
     }
 
+    p = known;
+
+    for (command = ngx_http_refund_merchant_commands;
+         command->name.len;
+         command++)
+    {
+        p = ngx_slprintf(p, known + sizeof(known), " %V", &command->name);
+    }
+
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "unknown directive \"%V\" in refund_merchant \"%V\"",
-                       &value[0], &ctx->merchant->sn.str);
+                       "unknown directive \"%V\" in refund_merchant \"%V\": it "
+                       "knows%*s", &value[0], &ctx->merchant->sn.str,
+                       (size_t) (p - known), known);
 
     return NGX_CONF_ERROR;
 }
@@ -299,7 +313,8 @@ ngx_http_refund_merchant_check(ngx_conf_t *cf,
                            "\"api_v3_key_file\" without "
                            "\"wechatpay_public_key\" or "
                            "\"wechatpay_certificate\" in refund_merchant "
-                           "\"%V\": v3 notifies are refused",
+                           "\"%V\": v3 notifies are refused until one is "
+                           "added",
                            &ctx->merchant->sn.str);
     }
 
@@ -311,13 +326,15 @@ ngx_http_refund_merchant_check(ngx_conf_t *cf,
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no \"merchant_key\" for the "
                            "\"merchant_certificate\" in refund_merchant "
-                           "\"%V\"", &ctx->merchant->sn.str);
+                           "\"%V\": add the key that belongs to it",
+                           &ctx->merchant->sn.str);
         return NGX_CONF_ERROR;
 
     case NGX_HTTP_REFUND_MERCHANT_KEY:
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no \"merchant_certificate\" for the "
-                           "\"merchant_key\" in refund_merchant \"%V\"",
+                           "\"merchant_key\" in refund_merchant \"%V\": add "
+                           "the certificate that it belongs to",
                            &ctx->merchant->sn.str);
         return NGX_CONF_ERROR;
 

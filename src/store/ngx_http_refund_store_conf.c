@@ -121,7 +121,8 @@ ngx_http_refund_store_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 
     if (ngx_http_refund_store_find(stores, &value[1])) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "duplicate refund_store \"%V\"", &value[1]);
+                           "duplicate refund_store \"%V\": rename or remove "
+                           "one of the two", &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -330,7 +331,9 @@ ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
 
             ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
                                "unknown parameter \"%V\" in refund_store "
-                               "\"%V\"", &name, &conf->store->name);
+                               "\"%V\": remove it or mend its name; a "
+                               "password is in a \"password_file=\"",
+                               &name, &conf->store->name);
             return NGX_ERROR;
         }
 
@@ -338,7 +341,8 @@ ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
 
         if (param->data) {
             ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"%V\" is given twice in refund_store \"%V\"",
+                               "\"%V\" is given twice in refund_store \"%V\": "
+                               "remove one of the two",
                                &name, &conf->store->name);
             return NGX_ERROR;
         }
@@ -348,7 +352,8 @@ ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
 
         if (param->len == 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"%V\" in refund_store \"%V\" has no value",
+                               "\"%V\" in refund_store \"%V\" has no value: "
+                               "remove it or give it one",
                                &name, &conf->store->name);
             return NGX_ERROR;
         }

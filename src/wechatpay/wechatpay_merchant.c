@@ -102,7 +102,7 @@ wechatpay_merchant_set_mch_id(wechatpay_merchant_t *merchant,
     wechatpay_str_t mch_id)
 {
     if (merchant->mch_id.len != 0) {
-        return "is a duplicate";
+        return "is a duplicate: remove one of the two";
     }
 
     if (!wechatpay_merchant_is_digits(mch_id)) {
@@ -144,7 +144,7 @@ wechatpay_merchant_add_sub_mch_id(wechatpay_merchant_t *merchant,
     if (sub_mch_id.len == 1 && sub_mch_id.data[0] == '*') {
 
         if (merchant->any_sub_mch_id) {
-            return "is a duplicate";
+            return "is a duplicate: remove one of the two";
         }
 
         merchant->any_sub_mch_id = 1;
@@ -168,7 +168,8 @@ wechatpay_merchant_add_v2_key(wechatpay_merchant_t *merchant,
     wechatpay_v2_key_t  *v2;
 
     if (key.len != WECHATPAY_V2_KEY_LEN) {
-        return "is not exactly 32 characters long";
+        return "is not exactly 32 characters long: copy the APIv2 key of the "
+               "merchant platform";
     }
 
     for (i = 0; i < key.len; i++) {
@@ -179,7 +180,7 @@ wechatpay_merchant_add_v2_key(wechatpay_merchant_t *merchant,
 
     for (i = 0; i < merchant->nv2_keys; i++) {
         if (CRYPTO_memcmp(merchant->v2_keys[i].key, key.data, key.len) == 0) {
-            return "is a duplicate";
+            return "is a duplicate: remove one of the two";
         }
     }
 
@@ -209,12 +210,13 @@ wechatpay_merchant_add_v3_key(wechatpay_merchant_t *merchant,
     wechatpay_v3_key_t  *v3;
 
     if (key.len != WECHATPAY_V3_KEY_LEN) {
-        return "is not exactly 32 bytes long";
+        return "is not exactly 32 bytes long: copy the APIv3 key of the "
+               "merchant platform";
     }
 
     for (i = 0; i < merchant->nv3_keys; i++) {
         if (CRYPTO_memcmp(merchant->v3_keys[i].key, key.data, key.len) == 0) {
-            return "is a duplicate";
+            return "is a duplicate: remove one of the two";
         }
     }
 
@@ -319,7 +321,7 @@ wechatpay_merchant_set_certificate(wechatpay_merchant_t *merchant,
     wechatpay_str_t pem, time_t *not_before, time_t *not_after)
 {
     if (merchant->certificate_key != NULL) {
-        return "is a duplicate";
+        return "is a duplicate: remove one of the two";
     }
 
     return wechatpay_merchant_read_certificate(pem, &merchant->certificate_key,
@@ -338,7 +340,7 @@ wechatpay_merchant_set_key(wechatpay_merchant_t *merchant, wechatpay_str_t pem)
     wechatpay_key_error_t   error;
 
     if (merchant->key != NULL) {
-        return "is a duplicate";
+        return "is a duplicate: remove one of the two";
     }
 
     key = NULL;
@@ -394,7 +396,8 @@ wechatpay_merchant_check_key(const wechatpay_merchant_t *merchant)
 
     if (EVP_PKEY_eq(merchant->key, merchant->certificate_key) != 1) {
         ERR_clear_error();
-        return "does not belong to the merchant's certificate";
+        return "does not belong to the merchant's certificate: take the "
+               "apiclient_key.pem that came with it";
     }
 
     return NULL;
@@ -644,7 +647,7 @@ wechatpay_names_add(wechatpay_names_t *names, wechatpay_str_t name)
     i = wechatpay_names_find(names, name, &found);
 
     if (found) {
-        return "is a duplicate";
+        return "is a duplicate: remove one of the two";
     }
 
     if (names->count == names->room) {
@@ -696,7 +699,7 @@ static wechatpay_key_error_t
 wechatpay_merchant_check_rsa(EVP_PKEY *key)
 {
     if (!EVP_PKEY_is_a(key, "RSA")) {
-        return "is not of RSA";
+        return "is not of RSA, as WeChat Pay's and the merchant's are";
     }
 
     if (EVP_PKEY_get_bits(key) < 2048 || EVP_PKEY_get_bits(key) > 4096) {
@@ -731,7 +734,7 @@ wechatpay_merchant_add_verifier(wechatpay_merchant_t *merchant,
         other.len = merchant->verifiers[i].serial_len;
 
         if (wechatpay_str_equal(other, serial)) {
-            error = "is a duplicate";
+            error = "is a duplicate: remove one of the two";
             goto failed;
         }
     }
