@@ -6,6 +6,7 @@
 
 use lib 't/lib';
 use RefundNotify::Test;
+use RefundNotify::Test::Browser;
 
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
@@ -285,35 +286,68 @@ unlike($html->{body}, qr{(?:src|href)="(?!data:)|https?://|\@import},
 is($client->request('GET', '/state', [ Host => "example.com" ])->{status}, 403,
    'what it shows is not for others');
 
-SKIP: {
-    my ($chromium) = grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH};
+# The page in a browser: by its own buttons, wide and as on a phone
 
-    skip 'chromium is not there', 1 if !$chromium;
+my $browser = RefundNotify::Test::Browser->new;
+my $heading = 'return document.querySelectorAll("h2")[3].textContent';
 
-    for ([ en => 'Notifies', 'given up' ], [ zh => "\xe9\x80\x9a\xe7\x9f\xa5",
-                                "\xe5\xb7\xb2\xe6\x94\xbe\xe5\xbc\x83" ])
-    {
-        my ($language, @words) = @$_;
-        my $dom = scratch_dir() . "/dom-$language";
+for ([ 'en', 1440, 900, 'Notifies' ], [ 'zh', 390, 844, "\x{901a}\x{77e5}" ]) {
+    my ($language, $width, $height, $title) = @$_;
+    my $name = "$width px, $language";
+    my $number = "browser-$width";
+    my $card = 'const card = [...document.querySelectorAll("#notifies .card")]'
+               . ".find((it) => it.textContent.includes('$number'));";
 
-        stop_process(spawn([
-            $chromium, qw(--headless --no-sandbox --disable-gpu --disable-quic
-                          --no-first-run --disable-background-networking
-                          --disable-component-update --disable-sync
-                          --enable-logging=stderr --virtual-time-budget=3000
-                          --dump-dom),
-            "--user-data-dir=$dom-profile", "$own/#$language" ],
-            output => $dom, env => { HOME => scratch_dir() }), 0, 60);
+    $browser->size($width, $height);
+    $browser->open("$own/?#$language");
+    $browser->wait_for('return document.querySelector("#notifies .card")');
+    is($browser->run($heading), $title, "$name: its language");
 
-        my $text = read_file($dom);
+    # with an app that refuses, and then accepts
 
-        like($text, qr/\Q$_\E/, "in a browser, $language: $_") for @words;
-        like($text, qr/<strong>APIv2 CLOSED<\/strong>/, 'the notifies');
-        like($text, qr/<strong>refund\.succeeded<\/strong>/, 'the events');
-        unlike($text, qr/CONSOLE.*(?:Refused|Uncaught|Error)/,
-               'and the browser has nothing to object');
-    }
+    $browser->run(<<"END");
+        for (const [name, value] of [['app_status', '503'], ['speed', '1']]) {
+            document.getElementById(name).value = value;
+            document.getElementById(name).dispatchEvent(new Event('change'));
+        }
+END
+    ok(wait_until(sub { state()->{settings}{app_status} == 503
+                        && state()->{settings}{speed} == 1 }, 10),
+       "$name: settings are taken");
+    $browser->run(<<"END");
+        document.getElementById('number').value = '$number';
+        document.getElementById('version').value = 'v2';
+        document.getElementById('status').value = 'CLOSED';
+        document.getElementById('send').click();
+END
+    ok($browser->wait_for("$card return card && card.querySelector('.wait') "
+                          . "&& / 1\\d (?:s|\x{79d2})/.test(card"
+                          . ".querySelector('[data-next]').textContent) && "
+                          . "card.textContent.includes('upstream_error')"),
+       "$name: a notify is sent, refused, and waits");
+    like($browser->run("$card return card.textContent"),
+         qr/APIv2 CLOSED.*200 FAIL.*upstream_error/, "$name: and says why");
+    wish(settings => app_status => 200);
+    $browser->run("$card card.querySelector('button').click()");
+    ok($browser->wait_for("$card return card.querySelector('.badge.good')"),
+       "$name: sent again, accepted");
+    like($browser->run(
+             'return document.querySelector("#events .card").textContent'),
+         qr/^refund\.closed.*$number/s, "$name: the app got it");
+    cmp_ok($browser->run('return document.documentElement.scrollWidth'), '<=',
+           $width, "$name: all of it is to be seen");
+
+    # and in the other language, by the button
+
+    $browser->run('document.getElementById("language").click()');
+    isnt($browser->run($heading), $title, "$name: the other language");
 }
+
+is(join("\n", $browser->console), '', 'the browser has nothing to object');
+is(join(' ', grep { /^(?:http|ws)/ && !/^\Q$own\E\// }
+                   $browser->requested), '',
+   'and asks nobody else');
+$browser->stop;
 
 
 # It ends, and nothing stays; begun again, it is the same merchant.
