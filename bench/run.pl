@@ -20,6 +20,7 @@ use utf8;
 use Cwd qw(abs_path);
 use Digest::SHA qw(hmac_sha256_hex);
 use File::Basename qw(dirname);
+use JSON::XS ();
 use List::Util qw(max);
 use MIME::Base64 qw(encode_base64);
 use POSIX ();
@@ -28,7 +29,8 @@ use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
 use RefundNotify::Bench::Measure qw(bench_dir key cpu_of pin notifies load
                                     cpu_time rss_anon redis_info delivered
-                                    median spread markdown machine);
+                                    median spread markdown machine requests
+                                    send_all);
 use RefundNotify::Test ();
 use RefundNotify::Test::Client ();
 use RefundNotify::Test::Nginx ();
@@ -388,6 +390,7 @@ sub main {
 
     $redis = RefundNotify::Test::Redis->new;
     pin($redis->pid, 'redis');
+    compare();
     $business = business();
 
     # each round in another order, so that nothing always follows the same
@@ -450,6 +453,56 @@ sub prepare {
         $file{$kind} = notifies($kind, 1 + WARM_UP, $count)
             if grep { $_->{kind} eq $kind && !$_->{cycle} } @scenarios;
     }
+
+    return;
+}
+
+
+# Before anything is measured: whoever is, makes the same JSON of a notify, and
+# refuses what is forged.
+
+sub compare {
+    my %json;
+
+    $business = RefundNotify::Test::BusinessApp->new(rules => []);
+
+    for my $scenario (@scenarios) {
+        my $kind = $scenario->{kind};
+
+        next if !$scenario->{delivers} || $scenario->{name} =~ /^proxy/;
+
+        my $forged = { v2 => 'v2-other-key', v3 => 'v3-forged' }->{$kind};
+
+        $redis->command('FLUSHALL');
+
+        my ($server, $port) = start($scenario);
+        my $connection
+            = RefundNotify::Test::Client->new(port => $port)->connect;
+        my $before = $business->requests;
+        my $answers = send_all($connection, [ requests($kind, 1, 1) ]);
+        my @delivered = $business->requests;
+        my $refused = send_all($connection, [ requests($forged, 2, 1) ]);
+        my $json = JSON::XS->new->canonical;
+
+        $connection->close;
+        $server->();
+
+        my $after = $business->requests;
+
+        die "$scenario->{name}: $answers; forged: $refused; ",
+            $after - $before, " deliveries\n"
+            if $answers !~ /SUCCESS.*OK/ || $refused !~ /FAIL/
+               || $after != $before + 1;
+
+        my $event = $json->encode($json->decode($delivered[-1]{body}));
+
+        $json{$kind} //= $event;
+
+        die "$scenario->{name}: another JSON:\n$event\n$json{$kind}\n"
+            if $event ne $json{$kind};
+    }
+
+    $business->stop;
 
     return;
 }
@@ -659,6 +712,8 @@ sub check {
     my $requests = $sample->{requests};
     my $refused = $scenario->{refused} ? $requests : 0;
     my $expected = $scenario->{delivers} ? $requests : 0;
+
+    die "$scenario->{name}: /proc tells no CPU time\n" if !$sample->{cpu};
 
     # wrk has 32 under way when it stops
 
