@@ -70,6 +70,8 @@ my %arguments = (NGX_CONF_NOARGS => [ 0, 0 ], NGX_CONF_FLAG => [ 1, 1 ],
 my @sources = map { read_file($_) }
               glob "$root/*.c $root/src/*.c $root/src/*/*.c";
 my $sources = join "\n", @sources;
+my @includes = map { s{^\Q$root/\E}{}r } grep { !m{/nginx\.conf$} }
+               glob "$root/conf/*.conf";
 my %command = commands();
 my @parameters = sort { $a cmp $b } parameters();
 my @variables = sort { $a cmp $b } variables();
@@ -101,6 +103,9 @@ for my $page (@pages) {
     is_deeply([ sort $text =~ /^\| .*?`(\w+)=\w+[^|]*(?=\|)/mg,
                      $text =~ /^\| `\w+=\w+`(?:, |、)`(\w+)=\w+`/mg ],
               \@parameters, "$page: each parameter of a store");
+
+    is_deeply([ sort $text =~ /`(conf\/\w+\.conf)`(?=.* \|)/g ], \@includes,
+              "$page: each file to include");
 
     my ($section) = $text =~ /^## (?:Variables|变量)\n(.*)/ms;
 
