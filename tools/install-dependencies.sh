@@ -43,7 +43,7 @@ if ! command -v npm >/dev/null; then
     npm=npm
 fi
 
-test="$suite chromium clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm
+test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm
       php-cli php-sqlite3 spin valgrind"
 
 bench="$suite gnuplot-nox libnginx-mod-http-lua lua-cjson nodejs $npm
