@@ -14,8 +14,8 @@
 #define WECHATPAY_UTF8_HIGHS   UINT64_C(0x8080808080808080)
 
 
-static int wechatpay_utf8_none_below(const unsigned char *p,
-    const unsigned char *last, uint64_t least);
+static inline int wechatpay_utf8(wechatpay_str_t text, uint64_t least,
+    int plain);
 static size_t wechatpay_utf8_sequence(const unsigned char *p,
     const unsigned char *last);
 
@@ -23,44 +23,28 @@ static size_t wechatpay_utf8_sequence(const unsigned char *p,
 int
 wechatpay_utf8_text(wechatpay_str_t text)
 {
-    size_t                n;
-    const unsigned char  *p, *last;
-
-    p = text.data;
-    last = p + text.len;
-
-    while (p < last) {
-
-        if (wechatpay_utf8_none_below(p, last, WECHATPAY_UTF8_ONES)) {
-            p += 2 * sizeof(uint64_t);
-            continue;
-        }
-
-        if (*p < 0x80) {
-            if (*p++ == '\0') {
-                return 0;
-            }
-
-            continue;
-        }
-
-        n = wechatpay_utf8_sequence(p, last);
-
-        if (n == 0) {
-            return 0;
-        }
-
-        p += n;
-    }
-
-    return 1;
+    return wechatpay_utf8(text, WECHATPAY_UTF8_ONES, 0);
 }
 
 
 int
 wechatpay_utf8_plain(wechatpay_str_t text)
 {
+    return wechatpay_utf8(text, WECHATPAY_UTF8_SPACES, 1);
+}
+
+
+/*
+ * Most of it is base64: 16 bytes at once, all from least, which is eight times
+ * the same, to 0x7f.  A byte below least borrows, and leaves its high bit or
+ * that of the next one.
+ */
+
+static inline int
+wechatpay_utf8(wechatpay_str_t text, uint64_t least, int plain)
+{
     size_t                n;
+    uint64_t              words[2];
     const unsigned char  *p, *last;
 
     p = text.data;
@@ -68,13 +52,30 @@ wechatpay_utf8_plain(wechatpay_str_t text)
 
     while (p < last) {
 
-        if (wechatpay_utf8_none_below(p, last, WECHATPAY_UTF8_SPACES)) {
-            p += 2 * sizeof(uint64_t);
-            continue;
+        if (last - p >= (ptrdiff_t) sizeof(words)) {
+
+            memcpy(words, p, sizeof(words));
+
+            if ((((words[0] - least) | words[0] | (words[1] - least)
+                  | words[1])
+                 & WECHATPAY_UTF8_HIGHS)
+                == 0)
+            {
+                p += sizeof(words);
+                continue;
+            }
+        }
+
+        while (p < last && *p >= (unsigned char) least && *p < 0x80) {
+            p++;
+        }
+
+        if (p == last) {
+            break;
         }
 
         if (*p < 0x80) {
-            if (*p < 0x20 && *p != '\n') {
+            if (!plain || *p != '\n') {
                 return 0;
             }
 
@@ -84,7 +85,9 @@ wechatpay_utf8_plain(wechatpay_str_t text)
 
         n = wechatpay_utf8_sequence(p, last);
 
-        if (n == 0 || (p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe)) {
+        if (n == 0
+            || (plain && p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe))
+        {
             return 0;
         }
 
@@ -92,29 +95,6 @@ wechatpay_utf8_plain(wechatpay_str_t text)
     }
 
     return 1;
-}
-
-
-/*
- * Most of it is base64: 16 bytes at once, all from least to 0x7f.  A byte below
- * least borrows, and leaves its high bit or that of the next one.
- */
-
-static int
-wechatpay_utf8_none_below(const unsigned char *p, const unsigned char *last,
-    uint64_t least)
-{
-    uint64_t  words[2];
-
-    if (last - p < (ptrdiff_t) sizeof(words)) {
-        return 0;
-    }
-
-    memcpy(words, p, sizeof(words));
-
-    return (((words[0] - least) | words[0] | (words[1] - least) | words[1])
-            & WECHATPAY_UTF8_HIGHS)
-           == 0;
 }
 
 
