@@ -761,6 +761,10 @@ my @replies = (
 # to GET, when SET has claimed it already, and to the script that takes over
 
 my @get = (
+    [ 'a reply too many', "+OK\r\n" x 2, $UNEXPECTED, 'dropped' ],
+    [ 'no type', "hello\r\n", $BROKEN, 'dropped' ],
+    [ 'a huge string', "\$999999999999\r\n" . 'x' x 200000, $TOO_LARGE,
+      'dropped' ],
     [ 'a status', "+OK\r\n", $UNEXPECTED, 'dropped' ],
     [ 'a number', ":1\r\n", $UNEXPECTED, 'dropped' ],
     [ 'nothing', "\$-1\r\n", $UNEXPECTED, 'dropped' ],
@@ -778,6 +782,10 @@ my @get = (
 );
 
 my @eval = (
+    [ 'a reply too many', "+OK\r\n" x 2, $UNEXPECTED, 'dropped' ],
+    [ 'no type', "hello\r\n", $BROKEN, 'dropped' ],
+    [ 'a huge string', "\$999999999999\r\n" . 'x' x 200000, $TOO_LARGE,
+      'dropped' ],
     [ 'a status', "+OK\r\n", $UNEXPECTED, 'dropped' ],
     [ 'nothing', "\$-1\r\n", $UNEXPECTED, 'dropped' ],
     [ 'a failure', "\$15\r\nF 1 1000 900000\r\n", $UNEXPECTED, 'dropped' ],
@@ -876,7 +884,8 @@ my $GET = "\$@{[48 + length 1000 * $LEASE]}\r\nP $owner 1 @{[1000 * $LEASE]}"
 }
 
 my @cut = ((map { [ SET => $_ ] } 0 .. length("+OK\r\n") - 1),
-           (map { [ GET => $_ ] } 0 .. length($GET) - 1));
+           (map { [ GET => $_ ] } 0 .. length($GET) - 1),
+           (map { [ EVAL => $_ ] } 0 .. length($GET) - 1));
 
 $app->forget;
 
@@ -885,6 +894,11 @@ for (@cut) {
     my $notify = notify();
 
     push @$_, $notify;
+
+    if ($command eq 'EVAL') {
+        $scripted->{redis}->command('SET', key($notify), 'F 1 1000 900000');
+    }
+
     $scripted->rules({ command => $command, cut => $bytes, times => 1 });
     answers("$command cut after $bytes bytes", '/scripted', $notify,
             'store_error', 'Redis closed the connection');
@@ -944,8 +958,8 @@ $scripted->rules;
 in_the_end('after a lost claim they are delivered', '/scripted',
            (map { $_->[2] } @cut), (map { $_->[-1] } @lost), @late);
 
-is(attempts($_->[2]), '2', "$_->[0] cut after $_->[1] bytes: delivered once")
-    for @cut;
+is(attempts($_->[2]), $_->[0] eq 'EVAL' ? '3' : '2',
+   "$_->[0] cut after $_->[1] bytes: delivered once") for @cut;
 is(attempts($_->[-1]), $_->[1], "$_->[0]: delivered once") for @lost;
 is(attempts($_), '2', 'a late reply: delivered once') for @late;
 
