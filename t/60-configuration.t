@@ -520,7 +520,9 @@ my $BAD_STORE = 'of refund_store: it must be 1 to 64 letters, digits, "_", '
 my $SIZE = 'in refund_store "s": the size must be at least 64k, e.g. '
            . '"shm:10m"';
 my $SCHEME = 'unknown scheme in the URL of refund_store "s": it must be '
-             . '"shm:SIZE", "redis://HOST:PORT" or "redis://unix:/PATH"';
+             . '"shm:SIZE", "redis://HOST:PORT", "redis://unix:/PATH", '
+             . '"redis+sentinel://" or "redis+cluster://", with "rediss" for '
+             . 'TLS';
 my $REDIS = 's redis://127.0.0.1:6379';
 
 store($_, "$ARGUMENTS \"refund_store\" directive") for '', 's';
@@ -572,6 +574,50 @@ store('s rediss://127.0.0.1', 'TLS in the URL of refund_store "s" needs '
       . 'proxy on this machine, e.g. stunnel, talk to Redis, and name that '
       . 'with "redis:"')
     if !RefundNotify::Test::Nginx::has_tls_to_redis();
+store("$REDIS $_=x", "\"$_=\" in refund_store \"s\" does not apply to this "
+                     . 'URL: remove it')
+    for qw(sentinel_user sentinel_password_file);
+store("s redis+sentinel://127.0.0.1$_", 'the URL of refund_store "s" names no '
+      . 'master: it must be "redis+sentinel://HOST:PORT,.../MASTER"')
+    for '', '/', '//0';
+store("s redis+sentinel://127.0.0.1/$_", "invalid name \"$_\" of the master in "
+      . 'the URL of refund_store "s": it must be 1 to 255 letters, digits, '
+      . '"_", "-" or "."') for 'a:b', 'x' x 256;
+store("s redis+sentinel://127.0.0.1/m/$_", "invalid database \"$_\" in "
+      . 'refund_store "s": must be a number between 0 and 65535')
+    for qw(x 65536 -1 0/1);
+store('s redis+sentinel://127.0.0.1/m/1 database=1', 'refund_store "s" has a '
+      . 'database in its URL and in "database=": remove one');
+store('s redis+sentinel://127.0.0.1/m sentinel_user=edge', '"sentinel_user=" '
+      . 'in refund_store "s" needs "sentinel_password_file="');
+store('s redis+sentinel://127.0.0.1/m sentinel_password_file=missing',
+      'open() "%DIR%/missing" failed (2: No such file or directory)');
+store("s redis+cluster://127.0.0.1$_", 'refund_store "s" names a database, '
+      . 'but a Redis Cluster has only one: remove it')
+    for '/1', ' database=1';
+store("s redis+cluster://127.0.0.1/x", 'invalid database "x" in refund_store '
+      . '"s": must be a number between 0 and 65535');
+
+for my $several ([ 'redis+sentinel://', '/m' ], [ 'redis+cluster://', '' ]) {
+    my ($scheme, $path) = @$several;
+
+    store("s $scheme$_$path", 'a host is missing in the URL of refund_store '
+          . '"s"') for '', ',', '127.0.0.1:1,', ',127.0.0.1', '127.0.0.1,,127.0.0.2';
+    store("s ${scheme}127.0.0.1:7,127.0.0.2,127.0.0.1:7$path",
+          '"127.0.0.1:7" stands twice in the URL of refund_store "s"');
+    store("s $scheme" . join(',', map { "127.0.0.1:$_" } 1 .. 17) . $path,
+          'the URL of refund_store "s" has more than 16 hosts: some are '
+          . 'enough to find the others');
+    store("s ${scheme}127.0.0.1:x$path", 'invalid port in the URL of '
+          . 'refund_store "s"');
+    store("s ${scheme}me:secret\@127.0.0.1$path", 'the URL of refund_store "s" '
+          . 'holds a user or password: put the user into "user=", and the '
+          . 'password into a file that "password_file=" names');
+    store("s ${scheme}unix:/run/redis.sock$path", 'the URL of refund_store "s" '
+          . 'names a Unix socket, which other machines cannot reach: name '
+          . 'hosts and ports');
+}
+
 store('s redis://unix:', 'no path in the unix domain socket in the URL of '
                          . 'refund_store "s"');
 refused($_ => 'refund_store s shm:1m;',
@@ -914,7 +960,12 @@ my @right = (
         'h redis://unix:/run/redis.sock:1',
         'i redis://127.0.0.1 user=edge password_file=v2key prefix=shop: '
         . 'timeout=100ms cache=1m database=2',
-        'j redis://127.0.0.1 cache=off password_file=v2key' } ],
+        'j redis://127.0.0.1 cache=off password_file=v2key',
+        'k redis+sentinel://127.0.0.1,127.0.0.1:26380/my-master.1/2 '
+        . 'sentinel_user=edge sentinel_password_file=v2key prefix=shop:',
+        'l redis+sentinel://[::1]:5/m database=3 user=e password_file=v2key',
+        'm redis+cluster://127.0.0.1:1,127.0.0.1:2/0 timeout=1s',
+        'n redis+cluster://' . join ',', map { "127.0.0.1:$_" } 1 .. 16 } ],
     [ 'every directive at its limits', { LOCATION => join "\n", $NOTIFY,
         'refund_notify_pass /b?x=1 name=second;',
         map { "refund_notify_$_;" } 'accept v2 v3', 'ack code',

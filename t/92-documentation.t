@@ -29,6 +29,7 @@ my $nginx = RefundNotify::Test::Nginx->new(files => {
     'secrets/shop.v3key' => 'k' x 32,
     'secrets/cafe.v3key' => 'c' x 32,
     'secrets/redis' => 'password',
+    'secrets/sentinel' => 'password',
     'secrets/shop.whsec' => 'whsec_' . encode_base64('s' x 24, ''),
     (map { ("secrets/shop-$_.v2key" => $_ x 32,
             "secrets/shop-$_.v3key" => $_ x 32,

@@ -100,7 +100,7 @@ for my $source (values %source) {
         # a connection's line begins with the label of its server
 
         for ($call =~ /"((?:[^"\\]|\\.)*)"/g) {
-            my $format = s/\\"/"/gr =~ s/^%V is /refund_store "%V" is /r;
+            my $format = s/\\"/"/gr =~ s/^%V(?= is |: )/refund_store "%V"/r;
 
             $formats{$format} = 0 if $format =~ /\w \w/ && $format !~ /^%\*s/;
         }

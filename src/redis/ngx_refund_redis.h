@@ -34,6 +34,7 @@ typedef struct {
     in_port_t         port;     /* 0: host is the path of a Unix socket */
     const ngx_str_t  *numeric;  /* what host was when it was configured */
     ngx_uint_t        n;        /* 0: host is numeric */
+    unsigned          told:1;   /* numeric is Redis' own word: no lookup */
 } ngx_refund_redis_address_t;
 
 
@@ -57,6 +58,8 @@ typedef struct {
     ngx_refund_redis_server_t      server;
     ngx_refund_redis_address_t    *addresses;   /* in the order to be tried */
     ngx_uint_t                     n;           /* single: 1 */
+    ngx_refund_redis_server_t      sentinel;    /* what sentinels have */
+    ngx_str_t                      master;      /* its name to sentinels */
 } ngx_refund_redis_conf_t;
 
 
@@ -99,6 +102,8 @@ struct ngx_refund_redis_s {
 
 
 extern const ngx_refund_redis_ops_t  ngx_refund_redis_single_ops;
+extern const ngx_refund_redis_ops_t  ngx_refund_redis_sentinel_ops;
+extern const ngx_refund_redis_ops_t  ngx_refund_redis_cluster_ops;
 
 
 /*

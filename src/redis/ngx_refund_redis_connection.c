@@ -147,6 +147,7 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     rc->address.port = address->port;
     rc->address.numeric = address->numeric;
     rc->address.n = address->n;
+    rc->address.told = address->told;
     ngx_memcpy(rc->host, address->host.data, address->host.len);
 
     rc->name = address->port
@@ -552,7 +553,9 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
     rc->numeric = rc->address.n ? rc->address.numeric : &rc->address.host;
     rc->n = rc->address.n ? rc->address.n : 1;
 
-    if (!rc->name || (rc->server->resolver == NULL && rc->address.n)) {
+    if (!rc->name || rc->address.told
+        || (rc->server->resolver == NULL && rc->address.n))
+    {
         ngx_refund_redis_connect_first(rc);
 
     } else if (ngx_refund_redis_resolve(rc) == NGX_OK) {
@@ -1140,7 +1143,7 @@ ngx_refund_redis_posted_handler(ngx_event_t *ev)
 
         if (rc->owner.down) {
             if (!rc->retired && !rc->closed) {
-                rc->owner.down(rc->owner.data, rc->last,
+                rc->owner.down(rc->owner.data, rc, rc->last,
                                (char *) rc->detail);
             }
 
@@ -1302,17 +1305,13 @@ ngx_refund_redis_schedule(ngx_refund_redis_connection_t *rc)
 
     if (ngx_queue_empty(&rc->waiting)) {
 
-        if (rc->refused) {
-            delay = NGX_REFUND_REDIS_REFUSED_DELAY;
+        delay = rc->refused
+                ? ngx_refund_redis_backoff(0, NGX_REFUND_REDIS_REFUSED_DELAY,
+                                           NGX_REFUND_REDIS_REFUSED_DELAY)
+                : ngx_refund_redis_backoff(rc->failures,
+                                           NGX_REFUND_REDIS_DELAY_MIN,
+                                           NGX_REFUND_REDIS_DELAY_MAX);
 
-        } else {
-            delay = NGX_REFUND_REDIS_DELAY_MIN << ngx_min(rc->failures, 8);
-            delay = ngx_min(delay, NGX_REFUND_REDIS_DELAY_MAX);
-        }
-
-        /* the workers of many machines must not come all at once */
-
-        delay = delay / 2 + (ngx_msec_t) ngx_random() % (delay / 2 + 1);
         left = ngx_max(left, (ngx_msec_int_t) delay);
     }
 
@@ -1329,8 +1328,12 @@ ngx_refund_redis_up(ngx_refund_redis_connection_t *rc)
 {
     rc->failures = 0;
 
+    if (rc->retired) {
+        return;
+    }
+
     if (rc->owner.up) {
-        rc->owner.up(rc->owner.data);
+        rc->owner.up(rc->owner.data, rc);
         return;
     }
 
@@ -1412,17 +1415,22 @@ ngx_refund_redis_connection_is_down(ngx_refund_redis_connection_t *rc)
 }
 
 
-ngx_uint_t
-ngx_refund_redis_connection_is_idle(ngx_refund_redis_connection_t *rc)
-{
-    return rc->pending == 0;
-}
-
-
 const ngx_refund_redis_address_t *
 ngx_refund_redis_connection_address(ngx_refund_redis_connection_t *rc)
 {
     return &rc->address;
+}
+
+
+ngx_msec_t
+ngx_refund_redis_backoff(ngx_uint_t failures, ngx_msec_t min, ngx_msec_t max)
+{
+    ngx_msec_t  delay;
+
+    delay = min << ngx_min(failures, 8);
+    delay = ngx_min(delay, max);
+
+    return delay / 2 + (ngx_msec_t) ngx_random() % (delay / 2 + 1);
 }
 
 

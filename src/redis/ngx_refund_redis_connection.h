@@ -20,12 +20,14 @@
 /*
  * What a node of several has: whoever owns it says when to connect, and logs.
  * up and down are called from the connection's own event, down as the last
- * thing of it; detail is the system's own word, or empty.
+ * thing of it, so that it may close rc; detail is the system's own word, or
+ * empty.
  */
 
 typedef struct {
-    void       (*up)(void *data);
-    void       (*down)(void *data, const char *reason, const char *detail);
+    void       (*up)(void *data, ngx_refund_redis_connection_t *rc);
+    void       (*down)(void *data, ngx_refund_redis_connection_t *rc,
+                       const char *reason, const char *detail);
     void        *data;
     unsigned     master:1;      /* only a master will do */
     unsigned     large:1;       /* its replies may be large */
@@ -108,10 +110,18 @@ ngx_uint_t ngx_refund_redis_connection_is_up(
 /* It was lost, or could not be made, and has not been since; without owner. */
 ngx_uint_t ngx_refund_redis_connection_is_down(
     ngx_refund_redis_connection_t *rc);
-ngx_uint_t ngx_refund_redis_connection_is_idle(
-    ngx_refund_redis_connection_t *rc);
 const ngx_refund_redis_address_t *ngx_refund_redis_connection_address(
     ngx_refund_redis_connection_t *rc);
+
+
+/*
+ * Milliseconds until the next attempt after so many failures in a row, between
+ * the half of min and max: the workers of many machines must not come all at
+ * once.
+ */
+
+ngx_msec_t ngx_refund_redis_backoff(ngx_uint_t failures, ngx_msec_t min,
+    ngx_msec_t max);
 
 
 #endif /* _NGX_REFUND_REDIS_CONNECTION_H_INCLUDED_ */

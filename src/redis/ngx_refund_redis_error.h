@@ -21,11 +21,23 @@ typedef enum {
 } ngx_refund_redis_action_e;
 
 
+/* Redis says of the command that it was not run: where to try it again */
+
+typedef enum {
+    NGX_REFUND_REDIS_NOWHERE = 0,
+    NGX_REFUND_REDIS_MOVED,             /* on the node that it names */
+    NGX_REFUND_REDIS_ASK,               /* likewise, this once */
+    NGX_REFUND_REDIS_LATER,             /* here, in a moment */
+    NGX_REFUND_REDIS_ELSEWHERE          /* on whichever node it is by now */
+} ngx_refund_redis_again_e;
+
+
 typedef struct {
     const char                 *prefix; /* of the reply, without the "-" */
     size_t                      len;
     const char                 *phrase; /* for logs */
     ngx_refund_redis_action_e   action;
+    ngx_refund_redis_again_e    again;
 } ngx_refund_redis_error_t;
 
 

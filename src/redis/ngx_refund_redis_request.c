@@ -61,6 +61,10 @@ ngx_refund_redis_request_create(const ngx_refund_redis_command_t *commands,
         request->len[i] = p - start;
     }
 
+    /* hiredis looks beyond a SUBSCRIBE for one channel more */
+
+    *p = '\0';
+
     request->n = n;
     request->size = size;
 
@@ -85,7 +89,8 @@ void
 ngx_refund_redis_request_finish(ngx_refund_redis_request_t *request)
 {
     if (request->handler) {
-        ngx_refund_redis_current = request->connection;
+        ngx_refund_redis_current = request->error ? NULL
+                                                  : request->connection;
 
         request->handler(request->data, request->replies, request->error);
 

@@ -24,12 +24,6 @@
 #define NGX_HTTP_REFUND_STORE_DEFAULT_SIZE    (10 * 1024 * 1024)
 
 
-typedef enum {
-    NGX_HTTP_REFUND_STORE_SHM = 0,
-    NGX_HTTP_REFUND_STORE_REDIS,
-    NGX_HTTP_REFUND_STORE_LATER         /* known, but not supported yet */
-} ngx_http_refund_store_kind_e;
-
 typedef struct {
     ngx_str_t                       prefix;
     ngx_uint_t                      strip;  /* bytes of it */
@@ -69,11 +63,15 @@ static const ngx_http_refund_store_scheme_t  ngx_http_refund_store_schemes[] =
     { ngx_string("rediss://"), sizeof("rediss://") - 1,
       NGX_HTTP_REFUND_STORE_REDIS, 1 },
     { ngx_string("unix:"), 0, NGX_HTTP_REFUND_STORE_REDIS, 0 },
-    { ngx_string("redis+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER, 0 },
-    { ngx_string("rediss+sentinel://"), 0, NGX_HTTP_REFUND_STORE_LATER, 1 },
-    { ngx_string("redis+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER, 0 },
-    { ngx_string("rediss+cluster://"), 0, NGX_HTTP_REFUND_STORE_LATER, 1 },
-    { ngx_null_string, 0, NGX_HTTP_REFUND_STORE_LATER, 0 }
+    { ngx_string("redis+sentinel://"), sizeof("redis+sentinel://") - 1,
+      NGX_HTTP_REFUND_STORE_SENTINEL, 0 },
+    { ngx_string("rediss+sentinel://"), sizeof("rediss+sentinel://") - 1,
+      NGX_HTTP_REFUND_STORE_SENTINEL, 1 },
+    { ngx_string("redis+cluster://"), sizeof("redis+cluster://") - 1,
+      NGX_HTTP_REFUND_STORE_CLUSTER, 0 },
+    { ngx_string("rediss+cluster://"), sizeof("rediss+cluster://") - 1,
+      NGX_HTTP_REFUND_STORE_CLUSTER, 1 },
+    { ngx_null_string, 0, NGX_HTTP_REFUND_STORE_SHM, 0 }
 };
 
 
@@ -87,15 +85,9 @@ const ngx_str_t  ngx_http_refund_store_param_names[] = {
     ngx_string("ca="),
     ngx_string("cert="),
     ngx_string("key="),
-    ngx_string("server_name=")
-};
-
-
-/* What only the schemes take that are not supported yet. */
-
-static const ngx_str_t  ngx_http_refund_store_other_names[] = {
-    ngx_string("sentinel_password_file="),
-    ngx_null_string
+    ngx_string("server_name="),
+    ngx_string("sentinel_user="),
+    ngx_string("sentinel_password_file=")
 };
 
 
@@ -257,15 +249,7 @@ ngx_http_refund_store_scheme(ngx_http_refund_store_conf_t *conf)
             continue;
         }
 
-        if (scheme->kind == NGX_HTTP_REFUND_STORE_LATER) {
-            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"%V\" in refund_store \"%V\" is not "
-                               "supported by this version: use \"redis://\" "
-                               "or \"shm:\"",
-                               &scheme->prefix, &conf->store->name);
-            return NULL;
-        }
-
+        conf->kind = scheme->kind;
         conf->tls = scheme->tls;
         conf->url.data += scheme->strip;
         conf->url.len -= scheme->strip;
@@ -277,8 +261,10 @@ ngx_http_refund_store_scheme(ngx_http_refund_store_conf_t *conf)
 
     ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
                        "unknown scheme in the URL of refund_store \"%V\": it "
-                       "must be \"shm:SIZE\", \"redis://HOST:PORT\" or "
-                       "\"redis://unix:/PATH\"", &conf->store->name);
+                       "must be \"shm:SIZE\", \"redis://HOST:PORT\", "
+                       "\"redis://unix:/PATH\", \"redis+sentinel://\" or "
+                       "\"redis+cluster://\", with \"rediss\" for TLS",
+                       &conf->store->name);
 
     return NULL;
 }
@@ -287,10 +273,9 @@ ngx_http_refund_store_scheme(ngx_http_refund_store_conf_t *conf)
 static ngx_int_t
 ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
 {
-    u_char           *equals;
-    ngx_str_t        *value, *param, name;
-    ngx_uint_t        i, k;
-    const ngx_str_t  *other;
+    u_char      *equals;
+    ngx_str_t   *value, *param, name;
+    ngx_uint_t   i, k;
 
     value = conf->cf->args->elts;
 
@@ -301,18 +286,6 @@ ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
         name.data = value[i].data;
         name.len = equals ? (size_t) (equals + 1 - value[i].data)
                           : value[i].len;
-
-        for (other = ngx_http_refund_store_other_names; other->len; other++) {
-            if (name.len == other->len
-                && ngx_strncmp(name.data, other->data, name.len) == 0)
-            {
-                ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                                   "\"%V\" in refund_store \"%V\" does not "
-                                   "apply to this URL: remove it",
-                                   &name, &conf->store->name);
-                return NGX_ERROR;
-            }
-        }
 
         for (k = 0; k < NGX_HTTP_REFUND_STORE_PARAMS; k++) {
             if (name.len == ngx_http_refund_store_param_names[k].len

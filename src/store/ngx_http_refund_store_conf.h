@@ -17,6 +17,14 @@
 
 
 typedef enum {
+    NGX_HTTP_REFUND_STORE_SHM = 0,
+    NGX_HTTP_REFUND_STORE_REDIS,
+    NGX_HTTP_REFUND_STORE_SENTINEL,
+    NGX_HTTP_REFUND_STORE_CLUSTER
+} ngx_http_refund_store_kind_e;
+
+
+typedef enum {
     NGX_HTTP_REFUND_STORE_USER = 0,
     NGX_HTTP_REFUND_STORE_PASSWORD_FILE,
     NGX_HTTP_REFUND_STORE_PREFIX,
@@ -27,6 +35,8 @@ typedef enum {
     NGX_HTTP_REFUND_STORE_CERT,
     NGX_HTTP_REFUND_STORE_KEY,
     NGX_HTTP_REFUND_STORE_SERVER_NAME,
+    NGX_HTTP_REFUND_STORE_SENTINEL_USER,
+    NGX_HTTP_REFUND_STORE_SENTINEL_PASSWORD_FILE,
     NGX_HTTP_REFUND_STORE_PARAMS
 } ngx_http_refund_store_param_e;
 
@@ -36,6 +46,7 @@ typedef enum {
 typedef struct {
     ngx_conf_t                      *cf;
     ngx_http_refund_store_t         *store;
+    ngx_http_refund_store_kind_e     kind;      /* the scheme's */
     ngx_str_t                        url;       /* without the scheme */
     ngx_uint_t                       tls;       /* the scheme asks for it */
     ngx_str_t                        values[NGX_HTTP_REFUND_STORE_PARAMS];

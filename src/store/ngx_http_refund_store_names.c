@@ -50,6 +50,7 @@ ngx_http_refund_stores_init_names(ngx_conf_t *cf, ngx_array_t *stores)
 
         redis = store[i]->data;
         redis->conf.server.resolver = resolver;
+        redis->conf.sentinel.resolver = resolver;
 
         for (k = 0; k < redis->conf.n && resolver == NULL; k++) {
             if (ngx_http_refund_store_name(cf, store[i],

@@ -18,7 +18,10 @@
 
 
 static ngx_int_t ngx_http_refund_store_login(
-    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_server_t *server);
+    ngx_http_refund_store_conf_t *conf, ngx_http_refund_store_param_e user,
+    ngx_http_refund_store_param_e file, ngx_refund_redis_server_t *server);
+static ngx_int_t ngx_http_refund_store_sentinel(
+    ngx_http_refund_store_conf_t *conf, ngx_refund_redis_conf_t *redis);
 static ngx_int_t ngx_http_refund_store_prefix(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *prefix);
 static ngx_int_t ngx_http_refund_store_timeout(
@@ -52,7 +55,10 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
 
     if (ngx_http_refund_store_url(conf, &redis->conf) != NGX_OK
         || ngx_http_refund_store_tls(conf, &redis->conf) != NGX_OK
-        || ngx_http_refund_store_login(conf, server) != NGX_OK
+        || ngx_http_refund_store_login(conf, NGX_HTTP_REFUND_STORE_USER,
+                                       NGX_HTTP_REFUND_STORE_PASSWORD_FILE,
+                                       server)
+           != NGX_OK
         || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
         || ngx_http_refund_store_timeout(conf) != NGX_OK)
     {
@@ -60,6 +66,10 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
     }
 
     server->timeout = conf->store->timeout;
+
+    if (ngx_http_refund_store_sentinel(conf, &redis->conf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     conf->store->ops = &ngx_http_refund_store_redis_ops;
     conf->store->data = redis;
@@ -70,28 +80,65 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
 
 static ngx_int_t
 ngx_http_refund_store_login(ngx_http_refund_store_conf_t *conf,
+    ngx_http_refund_store_param_e user, ngx_http_refund_store_param_e file,
     ngx_refund_redis_server_t *server)
 {
-    ngx_str_t  *user, *file;
+    if (conf->values[file].data == NULL) {
 
-    user = &conf->values[NGX_HTTP_REFUND_STORE_USER];
-    file = &conf->values[NGX_HTTP_REFUND_STORE_PASSWORD_FILE];
-
-    if (file->data == NULL) {
-
-        if (user->data) {
+        if (conf->values[user].data) {
             ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"user=\" in refund_store \"%V\" needs "
-                               "\"password_file=\"", &conf->store->name);
+                               "\"%V\" in refund_store \"%V\" needs \"%V\"",
+                               &ngx_http_refund_store_param_names[user],
+                               &conf->store->name,
+                               &ngx_http_refund_store_param_names[file]);
             return NGX_ERROR;
         }
 
         return NGX_OK;
     }
 
-    server->user = *user;
+    server->user = conf->values[user];
 
-    return ngx_http_refund_secret_file_read(conf->cf, file, &server->password);
+    return ngx_http_refund_secret_file_read(conf->cf, &conf->values[file],
+                                            &server->password);
+}
+
+
+/* The sentinels have users of their own, but TLS as the servers have it. */
+
+static ngx_int_t
+ngx_http_refund_store_sentinel(ngx_http_refund_store_conf_t *conf,
+    ngx_refund_redis_conf_t *redis)
+{
+    ngx_uint_t  i;
+
+    if (conf->kind != NGX_HTTP_REFUND_STORE_SENTINEL) {
+
+        for (i = NGX_HTTP_REFUND_STORE_SENTINEL_USER;
+             i <= NGX_HTTP_REFUND_STORE_SENTINEL_PASSWORD_FILE;
+             i++)
+        {
+            if (conf->values[i].data) {
+                ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                                   "\"%V\" in refund_store \"%V\" does not "
+                                   "apply to this URL: remove it",
+                                   &ngx_http_refund_store_param_names[i],
+                                   &conf->store->name);
+                return NGX_ERROR;
+            }
+        }
+
+        return NGX_OK;
+    }
+
+    redis->sentinel.label = redis->server.label;
+    redis->sentinel.timeout = redis->server.timeout;
+    redis->sentinel.tls = redis->server.tls;
+
+    return ngx_http_refund_store_login(conf,
+                                 NGX_HTTP_REFUND_STORE_SENTINEL_USER,
+                                 NGX_HTTP_REFUND_STORE_SENTINEL_PASSWORD_FILE,
+                                 &redis->sentinel);
 }
 
 

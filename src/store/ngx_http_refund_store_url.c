@@ -13,11 +13,20 @@
 
 
 #define NGX_HTTP_REFUND_STORE_DATABASE_MAX    65535
+#define NGX_HTTP_REFUND_STORE_MASTER_MAX      255
+#define NGX_HTTP_REFUND_STORE_HOSTS_MAX       16
+
 #define NGX_HTTP_REFUND_STORE_PORT            6379
+#define NGX_HTTP_REFUND_STORE_SENTINEL_PORT   26379
 
 
+static ngx_int_t ngx_http_refund_store_master(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *path, ngx_str_t *master);
 static ngx_int_t ngx_http_refund_store_database(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *path,
+    ngx_refund_redis_conf_t *redis);
+static ngx_int_t ngx_http_refund_store_hosts(
+    ngx_http_refund_store_conf_t *conf, ngx_str_t *hosts,
     ngx_refund_redis_conf_t *redis);
 static ngx_int_t ngx_http_refund_store_resolve(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *url,
@@ -28,26 +37,38 @@ static ngx_int_t ngx_http_refund_store_text(ngx_http_refund_store_conf_t *conf,
     const ngx_str_t *from, ngx_str_t *to);
 
 
-/* host[:port][/database], [v6]..., or unix:/path[:database] */
+/*
+ * host[:port][/database], [v6]..., or unix:/path[:database]; of sentinels
+ * host[:port],.../master[/database]; of a cluster host[:port],...
+ */
 
 ngx_int_t
 ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
     ngx_refund_redis_conf_t *redis)
 {
     u_char     *p, *last;
-    ngx_str_t   address, path;
+    ngx_str_t   hosts, path;
 
-    address = conf->url;
-    last = address.data + address.len;
+    hosts = conf->url;
+    last = hosts.data + hosts.len;
 
     ngx_str_null(&path);
 
-    if (address.len >= 5 && ngx_strncmp(address.data, "unix:", 5) == 0) {
-        p = ngx_strlchr(address.data + 5, last, ':');
+    if (hosts.len >= 5 && ngx_strncmp(hosts.data, "unix:", 5) == 0) {
+
+        if (conf->kind != NGX_HTTP_REFUND_STORE_REDIS) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "the URL of refund_store \"%V\" names a Unix "
+                               "socket, which other machines cannot reach: "
+                               "name hosts and ports", &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        p = ngx_strlchr(hosts.data + 5, last, ':');
 
     } else {
 
-        if (ngx_strlchr(address.data, last, '@')) {
+        if (ngx_strlchr(hosts.data, last, '@')) {
             ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
                                "the URL of refund_store \"%V\" holds a user "
                                "or password: put the user into \"user=\", "
@@ -57,29 +78,182 @@ ngx_http_refund_store_url(ngx_http_refund_store_conf_t *conf,
             return NGX_ERROR;
         }
 
-        p = ngx_strlchr(address.data, last, '/');
+        p = ngx_strlchr(hosts.data, last, '/');
     }
 
     if (p) {
-        address.len = p - address.data;
+        hosts.len = p - hosts.data;
         path.data = p + 1;
         path.len = last - path.data;
+    }
+
+    redis->ops = &ngx_refund_redis_single_ops;
+
+    if (conf->kind == NGX_HTTP_REFUND_STORE_SENTINEL) {
+        redis->ops = &ngx_refund_redis_sentinel_ops;
+
+        if (ngx_http_refund_store_master(conf, &path, &redis->master)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
     }
 
     if (ngx_http_refund_store_database(conf, &path, redis) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    redis->addresses = ngx_pcalloc(conf->cf->pool,
-                                   sizeof(ngx_refund_redis_address_t));
-    if (redis->addresses == NULL) {
+    if (conf->kind == NGX_HTTP_REFUND_STORE_CLUSTER) {
+        redis->ops = &ngx_refund_redis_cluster_ops;
+
+        if (redis->server.database) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "refund_store \"%V\" names a database, but a "
+                               "Redis Cluster has only one: remove it",
+                               &conf->store->name);
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_http_refund_store_hosts(conf, &hosts, redis);
+}
+
+
+/* Takes the master's name off the path. */
+
+static ngx_int_t
+ngx_http_refund_store_master(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *path, ngx_str_t *master)
+{
+    u_char      c, *p, *last;
+    ngx_uint_t  i;
+
+    last = path->data + path->len;
+    p = path->len ? ngx_strlchr(path->data, last, '/') : NULL;
+
+    *master = *path;
+    ngx_str_null(path);
+
+    if (p) {
+        master->len = p - master->data;
+        path->data = p + 1;
+        path->len = last - path->data;
+    }
+
+    if (master->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "the URL of refund_store \"%V\" names no master: "
+                           "it must be "
+                           "\"redis+sentinel://HOST:PORT,.../MASTER\"",
+                           &conf->store->name);
         return NGX_ERROR;
     }
 
-    redis->ops = &ngx_refund_redis_single_ops;
-    redis->n = 1;
+    for (i = 0; i < master->len; i++) {
+        c = master->data[i];
 
-    return ngx_http_refund_store_resolve(conf, &address, redis->addresses);
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.'))
+        {
+            break;
+        }
+    }
+
+    if (i < master->len || master->len > NGX_HTTP_REFUND_STORE_MASTER_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "invalid name \"%V\" of the master in the URL of "
+                           "refund_store \"%V\": it must be 1 to %d letters, "
+                           "digits, \"_\", \"-\" or \".\"",
+                           master, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_MASTER_MAX);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_hosts(ngx_http_refund_store_conf_t *conf,
+    ngx_str_t *hosts, ngx_refund_redis_conf_t *redis)
+{
+    u_char                      *p, *last;
+    ngx_str_t                    host;
+    ngx_uint_t                   i, max;
+    ngx_refund_redis_address_t  *addresses;
+
+    /* a path may hold commas */
+
+    max = (conf->kind == NGX_HTTP_REFUND_STORE_REDIS)
+          ? 1 : NGX_HTTP_REFUND_STORE_HOSTS_MAX;
+
+    addresses = ngx_pcalloc(conf->cf->pool,
+                            max * sizeof(ngx_refund_redis_address_t));
+    if (addresses == NULL) {
+        return NGX_ERROR;
+    }
+
+    redis->addresses = addresses;
+
+    if (max == 1) {
+        redis->n = 1;
+        return ngx_http_refund_store_resolve(conf, hosts, addresses);
+    }
+
+    p = hosts->data;
+    last = hosts->data + hosts->len;
+
+    for ( ;; ) {
+        host.data = p;
+
+        p = ngx_strlchr(p, last, ',');
+        host.len = (p ? p : last) - host.data;
+
+        if (host.len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "a host is missing in the URL of refund_store "
+                               "\"%V\"", &conf->store->name);
+            return NGX_ERROR;
+        }
+
+        if (redis->n == max) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "the URL of refund_store \"%V\" has more than "
+                               "%ui hosts: some are enough to find the others",
+                               &conf->store->name, max);
+            return NGX_ERROR;
+        }
+
+        if (ngx_http_refund_store_resolve(conf, &host, &addresses[redis->n])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        for (i = 0; i < redis->n; i++) {
+            if (addresses[i].port == addresses[redis->n].port
+                && addresses[i].host.len == addresses[redis->n].host.len
+                && ngx_strncmp(addresses[i].host.data,
+                               addresses[redis->n].host.data,
+                               addresses[i].host.len)
+                   == 0)
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                                   "\"%V\" stands twice in the URL of "
+                                   "refund_store \"%V\"",
+                                   &host, &conf->store->name);
+                return NGX_ERROR;
+            }
+        }
+
+        redis->n++;
+
+        if (p == NULL) {
+            return NGX_OK;
+        }
+
+        p++;
+    }
 }
 
 
@@ -136,7 +310,9 @@ ngx_http_refund_store_resolve(ngx_http_refund_store_conf_t *conf,
     ngx_memzero(&u, sizeof(ngx_url_t));
 
     u.url = *url;
-    u.default_port = NGX_HTTP_REFUND_STORE_PORT;
+    u.default_port = (conf->kind == NGX_HTTP_REFUND_STORE_SENTINEL)
+                     ? NGX_HTTP_REFUND_STORE_SENTINEL_PORT
+                     : NGX_HTTP_REFUND_STORE_PORT;
     u.no_resolve = 1;
 
     if (ngx_parse_url(conf->cf->pool, &u) != NGX_OK) {

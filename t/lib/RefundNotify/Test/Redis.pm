@@ -11,7 +11,8 @@ package RefundNotify::Test::Redis;
 #       tls => { cert => $path, key => $path, ca => $path,
 #                clients => 1 }    a port with TLS beside the other; clients:
 #                                  theirs must be of the ca, too
-#       config => [ line, ... ])   more lines for redis.conf (ACL users, ...)
+#       config => [ line, ... ],   more lines for redis.conf (ACL users, ...)
+#       arguments => [ ... ])      after its name on the command line
 #
 #   $redis->port, $redis->tls_port, $redis->socket     where it is
 #   $redis->url                    redis://127.0.0.1:PORT or redis://unix:PATH
@@ -96,7 +97,8 @@ sub restart {
 
     my $log = "$self->{dir}/redis.log";
     $self->{pid} = spawn([ $ENV{REDIS_SERVER} || 'redis-server',
-                           "$self->{dir}/redis.conf" ], output => $log);
+                           "$self->{dir}/redis.conf",
+                           @{ $self->{arguments} || [] } ], output => $log);
 
     wait_until(sub { eval { $self->command('PING') } }, 10)
         or die "redis-server does not answer:\n", read_file($log);

@@ -1,0 +1,152 @@
+#!/usr/bin/perl
+
+# A store that is the master which sentinels name, under a stream of notifies:
+# the master killed, stopped, failed over by hand.  Every notify is accepted in
+# the end, none is answered SUCCESS before, and soon after the sentinels have
+# said who is master now the stream flows again.
+
+use lib 't/lib';
+use RefundNotify::Test;
+use RefundNotify::Test::Sentinel;
+use RefundNotify::Test::Stream;
+
+use List::Util qw(max);
+use Time::HiRes qw(time);
+
+my $conf = <<'EOC';
+%%GLOBALS%%
+worker_processes 2;
+
+events {
+    worker_connections 512;
+}
+
+http {
+    %%HTTP%%
+
+    log_format notify '$refund_notify_result|$refund_notify_reason';
+
+    access_log %%DIR%%/notify.log notify;
+
+    %%MERCHANTS%%
+
+    refund_store ha %%URL%% prefix=t: timeout=%%TIMEOUT%%ms;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        location = / {
+            refund_notify       shop;
+            refund_notify_pass  /internal/refunds name=orders;
+            refund_notify_store ha;
+            refund_notify_lease %%LEASE%%ms;
+        }
+
+        location = /internal/refunds {
+            internal;
+            proxy_pass http://127.0.0.1:%%APP%%/refunds;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+    }
+}
+EOC
+
+my $TIMEOUT = slow(0.2);
+my $LEASE = 5 * $TIMEOUT;
+
+my $pay = wechatpay();
+my $shop = $pay->merchant;
+my $app = business_app();
+my $set = RefundNotify::Test::Sentinel->new;
+
+my %vars = (APP => $app->port, URL => $set->url, TIMEOUT => 1000 * $TIMEOUT,
+            LEASE => 1000 * $LEASE);
+
+$conf = with_merchants($conf, $shop);
+
+my @nginx = map { nginx($conf, vars => { %vars }) } 1 .. 2;
+my $stream = RefundNotify::Test::Stream->new(
+    pay => $pay, shop => $shop, clients => [ map { client($_) } @nginx ]);
+
+my @faults;
+
+
+# Does it, and waits until the stream flows again: from the change of the master
+# on it has to be soon.
+
+sub fault {
+    my ($name, $do) = @_;
+
+    $set->watch;
+
+    my $start = time;
+
+    $do->();
+
+    my $switched = $set->switched(15);
+
+    ok($switched, "$name: the sentinels change the master") or return;
+    ok($stream->flows(20, $switched, 10), "$name: the stream flows again");
+
+    my ($gap, $begin) = $stream->gap($start, time);
+    my $own = $begin < $switched ? max(0, $begin + $gap - $switched) : $gap;
+
+    diag(sprintf '%s: %.2f s without a SUCCESS, %.2f s of them after the '
+                 . 'change was told', $name, $gap, $own);
+    cmp_ok($own, '<', slow(3), "$name: and soon");
+
+    # what Redis had not told its replicas a moment before is lost, too
+
+    push @faults, [ $start - slow(1), time ];
+    return;
+}
+
+
+ok($stream->flows(20, 0, 10), 'the stream flows');
+
+{
+    my $master = $set->master;
+
+    fault('the master killed', sub { $master->kill });
+
+    $master->restart;
+    $master->command('REPLICAOF', '127.0.0.1', $set->master->port);
+    ok($set->whole(20), 'the old master follows the new one');
+}
+
+{
+    my $master = $set->master;
+
+    fault('the master stopped', sub { $master->pause });
+
+    $master->resume;
+    $master->command('REPLICAOF', '127.0.0.1', $set->master->port);
+    ok($set->whole(20), 'the stopped master follows the new one');
+}
+
+fault('the master failed over by hand', sub {
+    $set->{sentinels}[1]->command('SENTINEL', 'failover', 'mymaster');
+});
+
+{
+    my $sentinel = $set->{sentinels}[0];
+    my $start = time;
+
+    $sentinel->kill;
+    ok($stream->flows(40, $start, 10), 'a sentinel killed: nobody cares');
+    $sentinel->restart;
+}
+
+ok($stream->finish(30), 'every notify is acknowledged in the end');
+
+$app->settle(10);
+
+my @requests = $app->requests;
+my ($again, $unexplained) = $stream->again(\@faults, @requests);
+
+is(join(' ', $stream->early(@requests)), '',
+   'none was acknowledged before it was accepted');
+is("@$unexplained", '', 'none was delivered again but around a fault');
+diag(@requests . ' deliveries, ' . @$again . ' of them again');
+
+done_testing();
