@@ -19,12 +19,12 @@ use File::Basename qw(dirname);
 
 use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
-use RefundNotify::Bench::Callgrind qw(read_counts);
+use RefundNotify::Bench::Callgrind qw(read_counts under_callgrind write_counts);
 use RefundNotify::Bench::Measure qw(bench_dir key requests send_all);
 use RefundNotify::Test ();
 use RefundNotify::Test::Nginx ();
 use RefundNotify::Test::Redis ();
-use RefundNotify::Test::Util qw(scratch_dir wait_until read_file write_file);
+use RefundNotify::Test::Util qw(scratch_dir read_file write_file);
 
 # Functions with fewer instructions a notify are added up, for 5 % of them are
 # no more than a branch.
@@ -225,21 +225,12 @@ sub worker {
         vars => { KEYS => "$build/keys", REDIS => $redis->port,
                   BUSINESS => $business->port,
                   SERIAL => key('serial') },
-        under => [ 'valgrind', '-q', '--tool=callgrind',
-                   "--callgrind-out-file=$out",
-                   '--dump-before=ngx_reopen_files' ])->start;
+        under => under_callgrind($out))->start;
     my $dumps = 0;
     my $first = 1;
 
-    # SIGUSR1 has nginx reopen its logs, at which callgrind writes what it has
-    # counted, and begins with the next notify at 0
-
     my $dump = sub {
-        $nginx->signal('USR1');
-        $dumps++;
-        wait_until(sub { read_file("$out.$dumps") =~ /^totals:/m }, 60)
-            or die "callgrind writes nothing\n";
-        return "$out.$dumps";
+        return write_counts($nginx, $nginx->port('shm'), "$out." . ++$dumps);
     };
 
     my $module = RefundNotify::Test::Nginx::module_path();

@@ -23,7 +23,7 @@ use File::Basename qw(dirname);
 
 use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
-use RefundNotify::Bench::Callgrind qw(read_counts);
+use RefundNotify::Bench::Callgrind qw(read_counts under_callgrind write_counts);
 use RefundNotify::Bench::Measure qw(bench_dir key cpu_of pin notifies requests
                                     send_all load cpu_time rss_anon redis_info
                                     delivered markdown machine);
@@ -31,7 +31,7 @@ use RefundNotify::Test ();
 use RefundNotify::Test::Client ();
 use RefundNotify::Test::Nginx ();
 use RefundNotify::Test::Redis ();
-use RefundNotify::Test::Util qw(scratch_dir wait_until read_file write_file);
+use RefundNotify::Test::Util qw(scratch_dir read_file write_file);
 
 my $conf = <<'END';
 %%GLOBALS%%
@@ -359,11 +359,8 @@ END
         } 2 .. $merchants;
 
         my $out = scratch_dir() . "/merchants-$merchants.out";
-        my $nginx = worker(
-            merchants => $text,
-            under => [ 'valgrind', '-q', '--tool=callgrind',
-                       "--callgrind-out-file=$out",
-                       '--dump-before=ngx_reopen_files' ]);
+        my $nginx = worker(merchants => $text,
+                           under => under_callgrind($out));
         my $dumps = 0;
 
         for my $kind ('v2', 'v3') {
@@ -376,11 +373,7 @@ END
                 my $answers = send_all($connection, $part);
                 die "$answers\n" if $answers =~ /FAIL|^0 /;
 
-                $dumps++;
-                $nginx->signal('USR1');
-                wait_until(sub {
-                    read_file("$out.$dumps") =~ /^totals:/m
-                }, 60) or die "callgrind writes nothing\n";
+                write_counts($nginx, $nginx->port('shm'), "$out." . ++$dumps);
             }
 
             my ($total) = read_counts("$out.$dumps");

@@ -88,6 +88,7 @@ bench_fill(ngx_http_refund_store_table_t *table, const char *format,
 {
     char                            text[256];
     ngx_uint_t                      i, held;
+    ngx_http_refund_store_fill_t    fill;
     ngx_http_refund_store_entry_t   entry;
 
     held = 0;
@@ -111,7 +112,9 @@ bench_fill(ngx_http_refund_store_table_t *table, const char *format,
             exit(1);
         }
 
-        held += ngx_http_refund_store_table_evicted(table) == 0;
+        ngx_http_refund_store_table_fill(table, &fill);
+
+        held += fill.evicted == 0;
     }
 
     return held;

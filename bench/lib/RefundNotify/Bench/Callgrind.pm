@@ -9,13 +9,49 @@ package RefundNotify::Bench::Callgrind;
 # whose path matches, by "file.c function": their own instructions, and those
 # of what they call too.  Without a pattern: of all objects, by
 # "object function".
+#
+#   under_callgrind($out)          the option "under" of such an nginx
+#   write_counts($nginx, $port, $path)
+#                                  has it write what it has counted since the
+#                                  last time: $out.1, $out.2, ...
 
 use strict;
 use warnings;
 
 use Exporter 'import';
 
-our @EXPORT_OK = qw(read_counts);
+use RefundNotify::Test::Client ();
+use RefundNotify::Test::Util qw(wait_until read_file);
+
+our @EXPORT_OK = qw(read_counts under_callgrind write_counts);
+
+
+sub under_callgrind {
+    my ($out) = @_;
+
+    return [ 'valgrind', '-q', '--tool=callgrind',
+             "--callgrind-out-file=$out", '--dump-before=ngx_reopen_files' ];
+}
+
+
+# SIGUSR1 has nginx reopen its logs, at which callgrind writes.  A signal that
+# comes just before nginx waits for events is seen with the next of them: a
+# connection is one.
+
+sub write_counts {
+    my ($nginx, $port, $path) = @_;
+
+    $nginx->signal('USR1');
+
+    for (1 .. 30) {
+        return $path
+            if wait_until(sub { read_file($path) =~ /^totals:/m }, 2);
+
+        RefundNotify::Test::Client->new(port => $port)->connect->close;
+    }
+
+    die "callgrind writes nothing\n";
+}
 
 
 sub read_counts {
