@@ -364,7 +364,8 @@ ngx_http_refund_notify_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
             ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &target->place,
                                        "\"refund_notify_pass\" without "
-                                       "\"refund_notify\" in its location");
+                                       "\"refund_notify\" in its location: "
+                                       "name the merchant there");
             return NGX_CONF_ERROR;
         }
 
@@ -457,7 +458,8 @@ ngx_http_refund_notify_check_merchant(ngx_conf_t *cf,
         ngx_http_refund_notify_error(NGX_LOG_EMERG, cf, conf, ACCEPT,
                                      "\"refund_notify_accept v2\", but "
                                      "merchant \"%V\" has no "
-                                     "\"api_v2_key_file\"",
+                                     "\"api_v2_key_file\": add it, or take "
+                                     "\"v2\" away",
                                      &conf->merchant.text);
         return NGX_CONF_ERROR;
     }
@@ -468,7 +470,8 @@ ngx_http_refund_notify_check_merchant(ngx_conf_t *cf,
                                      "merchant \"%V\" lacks an "
                                      "\"api_v3_key_file\", or a "
                                      "\"wechatpay_public_key\" or "
-                                     "\"wechatpay_certificate\"",
+                                     "\"wechatpay_certificate\": add it, or "
+                                     "take \"v3\" away",
                                      &conf->merchant.text);
         return NGX_CONF_ERROR;
     }
@@ -903,7 +906,7 @@ ngx_http_refund_notify_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (value[1].len == 0) {
-        return "has an empty store's name";
+        return "has an empty store's name: name a refund_store";
     }
 
     nlcf->store_name = value[1];

@@ -711,9 +711,11 @@ refused(LOCATION => "$NOTIFY\nrefund_notify_ack body;",
 refused(LOCATION => "$NOTIFY\nrefund_notify_accept v1;",
         'invalid value "v1"');
 refused(LOCATION => "$NOTIFY\nrefund_notify_store \"\";",
-        '"refund_notify_store" directive has an empty store\'s name');
+        '"refund_notify_store" directive has an empty store\'s name: name a '
+        . 'refund_store');
 refused(LOCATION => "refund_notify \"\";\n$PASS" =~ s/;/; #!/r,
-        '"refund_notify" directive has an empty merchant\'s name');
+        '"refund_notify" directive has an empty merchant\'s name: name a '
+        . 'refund_merchant');
 
 sub passes {
     my ($use, $message) = @_;
@@ -752,7 +754,8 @@ passes("/a;\nrefund_notify_pass /b name=/a",
 
 # keys of Standard Webhooks
 
-my $LENGTH = 'is not the base64 of 24 to 64 bytes after "whsec_"';
+my $LENGTH = 'is not the base64 of 24 to 64 bytes after "whsec_": make a new '
+             . 'one with openssl rand -base64 32';
 
 refused(SERVER => "refund_notify_signing_key_file $_->[0];", $_->[1])
     for [ 'missing', 'open() "%DIR%/missing" failed (2: No such file or '
@@ -760,7 +763,7 @@ refused(SERVER => "refund_notify_signing_key_file $_->[0];", $_->[1])
         [ 'fifo', "\"%DIR%/fifo\" $NO_FILE" ],
         [ 'empty', "\"%DIR%/empty\" $EMPTY" ],
         [ 'nowhsec', 'the signing key in "%DIR%/nowhsec" does not begin with '
-          . '"whsec_"' ],
+          . '"whsec_": add that before its base64' ],
         map { [ $_, "the signing key in \"%DIR%/$_\" $LENGTH" ] }
             qw(whsec23 whsec65 whsecbad);
 
@@ -768,7 +771,8 @@ refused(SERVER => "refund_notify_signing_key_file $_->[0];", $_->[1])
 # what does not go together
 
 refused(LOCATION => $PASS,
-        '"refund_notify_pass" without "refund_notify" in its location');
+        '"refund_notify_pass" without "refund_notify" in its location: name '
+        . 'the merchant there');
 refused(LOCATION => 'refund_notify shop;',
         '"refund_notify" without "refund_notify_pass": name the location that '
         . 'leads to the business app');
@@ -791,10 +795,10 @@ refused(LOCATION => "refund_notify shop; #!\n$PASS\n"
         . 'location: give each its own');
 
 my $V2_LACKS = '"refund_notify_accept v2", but merchant "shop" has no '
-               . '"api_v2_key_file"';
+               . '"api_v2_key_file": add it, or take "v2" away';
 my $V3_LACKS = '"refund_notify_accept v3", but merchant "shop" lacks an '
                . '"api_v3_key_file", or a "wechatpay_public_key" or '
-               . '"wechatpay_certificate"';
+               . '"wechatpay_certificate": add it, or take "v3" away';
 my $V3_ONLY = "${V3_KEY}wechatpay_public_key PUB_KEY_ID_01 public.pem;";
 my $USE = "refund_notify shop;\n$PASS\n";
 my $MARKED = "refund_notify shop; #!\n$PASS\n";

@@ -25,7 +25,7 @@ ngx_http_refund_merchant_name(ngx_conf_t *cf,
     value = cf->args->elts;
 
     if (value[1].len == 0) {
-        return "has an empty merchant's name";
+        return "has an empty merchant's name: name a refund_merchant";
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

@@ -47,7 +47,7 @@ ngx_http_refund_webhook_key_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the signing key in \"%V\" does not begin with "
-                           "\"whsec_\"", &value[1]);
+                           "\"whsec_\": add that before its base64", &value[1]);
         return NGX_CONF_ERROR;
     }
 
@@ -68,7 +68,8 @@ ngx_http_refund_webhook_key_directive(ngx_conf_t *cf, ngx_command_t *cmd,
         OPENSSL_cleanse(key, sizeof(key));
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the signing key in \"%V\" is not the base64 of %d "
-                           "to %d bytes after \"whsec_\"", &value[1],
+                           "to %d bytes after \"whsec_\": make a new one with "
+                           "openssl rand -base64 32", &value[1],
                            NGX_HTTP_REFUND_WEBHOOK_KEY_MIN,
                            NGX_HTTP_REFUND_WEBHOOK_KEY_MAX);
         return NGX_CONF_ERROR;

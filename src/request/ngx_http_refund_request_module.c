@@ -245,7 +245,8 @@ ngx_http_refund_request_merge_loc_conf(ngx_conf_t *cf, void *parent,
         if (conf->event_uri.len) {
             ngx_http_refund_conf_error(NGX_LOG_EMERG, cf, &conf->event_place,
                                        "\"refund_request_pass_event\" without "
-                                       "\"refund_request\" in its location");
+                                       "\"refund_request\" in its location: "
+                                       "name the merchant there");
             return NGX_CONF_ERROR;
         }
 
@@ -665,7 +666,7 @@ ngx_http_refund_request_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (value[1].len == 0) {
-        return "has an empty store's name";
+        return "has an empty store's name: name a refund_store";
     }
 
     rlcf->store_name = value[1];
