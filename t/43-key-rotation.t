@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
-# Every key there is, replaced step by step as docs/key-rotation.md has it, while
-# notifies and refunds go on: old and new side by side, nothing lost, nothing
-# genuine refused; and what was removed is refused.
+# Every key there is, replaced step by step as docs/key-rotation.md has it,
+# while notifies and refunds go on: old and new side by side, nothing lost,
+# nothing genuine refused; and what was removed is refused.
 
 use lib 't/lib';
 use utf8;
@@ -202,6 +202,7 @@ $world{stop} = 1;
 publish();
 is(stop_process($_, 0, 40), 0, 'the stream ends') for @streams;
 
+
 # What came of all of them
 
 my @notifies = records('notifies');
@@ -234,6 +235,7 @@ is(join(' ', @refused),
    'nothing else was refused than what was to be');
 note(scalar @notifies, ' notifies, ', scalar @calls, ' refunds, ', $steps,
      ' steps');
+
 
 # the certificate that WeChat Pay no longer takes
 

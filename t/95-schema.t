@@ -26,12 +26,13 @@ for my $name (glob 'docs/business-app*.md') {
     }
 }
 
-is(join(' ', sort keys %event), 'v2 v3', 'the documentation shows both versions');
+is(join(' ', sort keys %event), 'v2 v3', 'the documentation shows both');
 
 my $sub = { sub_mch_id => '1900000110', sub_app_id => 'wx8888888888888889' };
 
-# What is done to which event, member by member ("a.b": b of a; undef leaves it
-# out), and which member the schema has to complain of (none: it has to take it).
+# What is done to which event, member by member ("a.b": b of a; undef leaves
+# it out), and which member the schema has to complain of (none: it has to take
+# it).
 
 my @rows = (
     [ v2 => {}, undef, 'as documented' ],
@@ -108,7 +109,8 @@ my @rows = (
     # words and forms
 
     (map { my ($name, @wrong) = @$_;
-           map { [ v3 => { $name => $_ }, $name, "$name " . $ascii->encode([ $_ ]) ] } @wrong }
+           map { [ v3 => { $name => $_ }, $name,
+                   "$name " . $ascii->encode([ $_ ]) ] } @wrong }
          [ 'type', 'refund.success', 'refund.processing', '' ],
          [ 'provider', 'alipay' ],
          [ 'api_version', 'v1', 3 ],

@@ -31,8 +31,8 @@ notify      sends a notify
                                     (v2's REFUNDCLOSE)
                 --out-refund-no N   of this refund
                 --kind genuine      probe: WeChat Pay's deliberately wrong
-                                    signature (v3); echo: its test, SECURITY_ECHO
-                                    (v3); forged: a signature of something else
+                                    signature (v3); echo: its test,
+                                    SECURITY_ECHO (v3); forged: a signature of something else
                                     (v3); wrong-key: signed, or encrypted, with
                                     another key; stale: an hour old (v3)
 refund      asks nginx for a refund, as the app would

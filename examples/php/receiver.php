@@ -3,7 +3,7 @@
 // Takes the events of refund-notify: verifies each, books it once.
 //
 // WEBHOOK_SECRETS: the signing keys (whsec_...), separated by spaces.
-// DATABASE: what PDO opens, by default a file of SQLite's.
+// DATABASE: what PDO opens, sqlite:/srv/shop/refunds.db for example.
 
 declare(strict_types=1);
 
@@ -13,7 +13,8 @@ function genuine(string $id, string $sent, string $given, string $body): bool
         return false;
     }
     $found = false;
-    foreach (preg_split('/ /', getenv('WEBHOOK_SECRETS') ?: '', -1, PREG_SPLIT_NO_EMPTY) as $secret) {
+    $secrets = getenv('WEBHOOK_SECRETS') ?: throw new RuntimeException('no WEBHOOK_SECRETS');
+    foreach (explode(' ', $secrets) as $secret) {
         $key = base64_decode(preg_replace('/^whsec_/', '', $secret), true);
         if ($key === false || $key === '') {
             throw new RuntimeException('a key is no base64');
@@ -29,7 +30,7 @@ function genuine(string $id, string $sent, string $given, string $body): bool
 function book(string $id, string $body): void
 {
     $data = json_decode($body, false, 64, JSON_THROW_ON_ERROR)->data;
-    $database = new PDO(getenv('DATABASE') ?: 'sqlite:/tmp/refunds.db');
+    $database = new PDO(getenv('DATABASE') ?: throw new RuntimeException('no DATABASE'));
     $database->exec('CREATE TABLE IF NOT EXISTS event (id TEXT PRIMARY KEY)');
     $database->exec('CREATE TABLE IF NOT EXISTS booking (out_refund_no, status, fen)');
     $database->beginTransaction();

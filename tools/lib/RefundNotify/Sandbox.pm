@@ -357,7 +357,8 @@ sub refund {
         $self->url . ($version eq 'v2' ? '/v2/refunds' : '/refunds'),
         { 'Content-Type' => 'application/json' }, $json->encode($body));
 
-    return { status => ($tx->res->code // 0) + 0, out_refund_no => "refund-$number",
+    return { status => ($tx->res->code // 0) + 0,
+             out_refund_no => "refund-$number",
              answer => eval { $json->decode($tx->res->body) }
                        // $tx->res->body };
 }

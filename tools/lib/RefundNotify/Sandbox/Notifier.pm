@@ -13,7 +13,7 @@ package RefundNotify::Sandbox::Notifier;
 #                                  once => 1: without a ladder
 #   $notifier->again($n), $notifier->stop($n)     now, or no more; true if there
 #   $notifier->records             all that there are, the latest first
-#   $notifier->speed($factor)      how many times faster than WeChat Pay's ladder
+#   $notifier->speed($factor)      times WeChat Pay's ladder
 #   $notifier->profile($name)      of LADDERS, for notifies from now on
 #   $notifier->result($try, $result, $reason)     what nginx logged about a try
 #
