@@ -7,7 +7,7 @@
 # More of it elsewhere: every reply at every command in 30-redis.t, a thousand
 # notifies in the air in 37-redis-stopped.t, certificates (expired ones too) in
 # 35-redis-tls.t, names whose addresses change in 36-redis-names.t, sentinels
-# that disagree in 33-sentinel.t.
+# that disagree in 33-sentinel-replies.t.
 
 use lib 't/lib';
 use RefundNotify::Test;
