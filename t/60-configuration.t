@@ -618,6 +618,8 @@ for my $several ([ 'redis+sentinel://', '/m' ], [ 'redis+cluster://', '' ]) {
           . 'hosts and ports');
 }
 
+store("$REDIS min_replicas=$_", "\"min_replicas=$_\" in refund_store \"s\": "
+      . 'must be between 1 and 16') for qw(0 17 x -1);
 store('s redis://unix:', 'no path in the unix domain socket in the URL of '
                          . 'refund_store "s"');
 refused($_ => 'refund_store s shm:1m;',

@@ -81,6 +81,9 @@
     X(COMMITS_GIVEN_UP, scalar, "counter",                                    \
       "refund_store_commits_given_up_total",                                  \
       "Accepted notifies of which the store could not be told")               \
+    X(COMMITS_UNREPLICATED, scalar, "counter",                                \
+      "refund_store_commits_unreplicated_total",                              \
+      "Accepted notifies not known to be on min_replicas replicas")           \
     X(LEASES_LOST, scalar, "counter", "refund_store_leases_lost_total",       \
       "Deliveries whose lease was lost while they ran")                       \
     X(LOG_HELD_BACK, scalar, "counter", "refund_log_lines_held_back_total",   \

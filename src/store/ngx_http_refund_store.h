@@ -23,6 +23,8 @@
 typedef struct ngx_http_refund_store_s      ngx_http_refund_store_t;
 typedef struct ngx_http_refund_store_op_s   ngx_http_refund_store_op_t;
 
+typedef struct ngx_http_refund_store_batch_s  ngx_http_refund_store_batch_t;
+
 
 typedef enum {
     NGX_HTTP_REFUND_STORE_OK = 0,       /* claim: ours; else: done */
@@ -72,6 +74,9 @@ struct ngx_http_refund_store_op_s {
 
     /* the backend's own, while the operation is under way */
     ngx_uint_t                         state;
+    ngx_queue_t                        queue;
+    ngx_msec_t                         deadline;
+    ngx_http_refund_store_batch_t     *batch;
 
     /* for the counters */
     ngx_refund_store_operation_e       operation;

@@ -86,6 +86,7 @@ const ngx_str_t  ngx_http_refund_store_param_names[] = {
     ngx_string("cert="),
     ngx_string("key="),
     ngx_string("server_name="),
+    ngx_string("min_replicas="),
     ngx_string("sentinel_user="),
     ngx_string("sentinel_password_file=")
 };

@@ -18,24 +18,9 @@ enum {
     NGX_HTTP_REFUND_STORE_REDIS_TAKE_OVER,
     NGX_HTTP_REFUND_STORE_REDIS_RENEW,
     NGX_HTTP_REFUND_STORE_REDIS_RELEASE,
-    NGX_HTTP_REFUND_STORE_REDIS_COMMIT
+    NGX_HTTP_REFUND_STORE_REDIS_COMMIT,
+    NGX_HTTP_REFUND_STORE_REDIS_KEEP
 };
-
-
-/* The text of what a command is made of, beside its own words. */
-
-typedef struct {
-    ngx_str_t   key;
-    ngx_str_t   value;
-    ngx_str_t   lease;
-    ngx_str_t   retain;
-
-    u_char      key_text[NGX_HTTP_REFUND_STORE_PREFIX_MAX
-                         + NGX_HTTP_REFUND_STORE_KEY_MAX];
-    u_char      value_text[NGX_HTTP_REFUND_STORE_RECORD_MAX];
-    u_char      lease_text[NGX_INT64_LEN];
-    u_char      retain_text[NGX_INT64_LEN];
-} ngx_http_refund_store_redis_text_t;
 
 
 static ngx_int_t ngx_http_refund_store_redis_init_process(
@@ -57,10 +42,8 @@ static ngx_int_t ngx_http_refund_store_redis_keep(
 static void ngx_http_refund_store_redis_state(ngx_http_refund_store_t *store,
     ngx_http_refund_store_state_t *state);
 static ngx_int_t ngx_http_refund_store_redis_set(
-    ngx_http_refund_store_op_t *op, u_char state);
+    ngx_http_refund_store_op_t *op, u_char record, ngx_uint_t state);
 
-static void ngx_http_refund_store_redis_text(ngx_http_refund_store_op_t *op,
-    u_char state, ngx_http_refund_store_redis_text_t *text);
 static ngx_int_t ngx_http_refund_store_redis_send(
     ngx_http_refund_store_op_t *op, ngx_uint_t state, const ngx_str_t *key,
     const ngx_refund_redis_command_t *commands, ngx_uint_t n);
@@ -159,7 +142,17 @@ ngx_http_refund_store_redis_init_process(ngx_http_refund_store_t *store,
 
     redis->client = ngx_refund_redis_open(&redis->conf);
 
-    return redis->client ? NGX_OK : NGX_ERROR;
+    if (redis->client == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (redis->min_replicas == 0) {
+        return NGX_OK;
+    }
+
+    redis->replicas = ngx_http_refund_store_replicas_open(store);
+
+    return redis->replicas ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -173,6 +166,13 @@ ngx_http_refund_store_redis_exit_process(ngx_http_refund_store_t *store)
     if (redis->client) {
         ngx_refund_redis_close(redis->client);
         redis->client = NULL;
+    }
+
+    /* the last, for those that were told at the end, too */
+
+    if (redis->replicas) {
+        ngx_http_refund_store_replicas_close(redis->replicas);
+        redis->replicas = NULL;
     }
 }
 
@@ -293,14 +293,16 @@ ngx_http_refund_store_redis_release(ngx_http_refund_store_op_t *op)
 static ngx_int_t
 ngx_http_refund_store_redis_commit(ngx_http_refund_store_op_t *op)
 {
-    return ngx_http_refund_store_redis_set(op, 'D');
+    return ngx_http_refund_store_redis_set(op, 'D',
+                                           NGX_HTTP_REFUND_STORE_REDIS_COMMIT);
 }
 
 
 static ngx_int_t
 ngx_http_refund_store_redis_keep(ngx_http_refund_store_op_t *op)
 {
-    return ngx_http_refund_store_redis_set(op, 'P');
+    return ngx_http_refund_store_redis_set(op, 'P',
+                                           NGX_HTTP_REFUND_STORE_REDIS_KEEP);
 }
 
 
@@ -333,13 +335,14 @@ ngx_http_refund_store_redis_state(ngx_http_refund_store_t *store,
 
 
 static ngx_int_t
-ngx_http_refund_store_redis_set(ngx_http_refund_store_op_t *op, u_char state)
+ngx_http_refund_store_redis_set(ngx_http_refund_store_op_t *op,
+    u_char record, ngx_uint_t state)
 {
     ngx_str_t                           set[5];
     ngx_refund_redis_command_t          command;
     ngx_http_refund_store_redis_text_t  text;
 
-    ngx_http_refund_store_redis_text(op, state, &text);
+    ngx_http_refund_store_redis_text(op, record, &text);
 
     ngx_str_set(&set[0], "SET");
     set[1] = text.key;
@@ -350,13 +353,12 @@ ngx_http_refund_store_redis_set(ngx_http_refund_store_op_t *op, u_char state)
     command.argc = 5;
     command.argv = set;
 
-    return ngx_http_refund_store_redis_send(op,
-                                            NGX_HTTP_REFUND_STORE_REDIS_COMMIT,
-                                            &text.key, &command, 1);
+    return ngx_http_refund_store_redis_send(op, state, &text.key, &command,
+                                            1);
 }
 
 
-static void
+void
 ngx_http_refund_store_redis_text(ngx_http_refund_store_op_t *op, u_char state,
     ngx_http_refund_store_redis_text_t *text)
 {
@@ -425,6 +427,7 @@ ngx_http_refund_store_redis_handler(void *data, redisReply **replies,
     ngx_http_refund_store_op_t  *op = data;
 
     ngx_int_t                            rc;
+    ngx_http_refund_store_redis_t       *redis;
     ngx_http_refund_store_record_t       record;
     ngx_http_refund_store_redis_text_t   text;
 
@@ -496,13 +499,22 @@ ngx_http_refund_store_redis_handler(void *data, redisReply **replies,
 
         break;
 
-    default: /* NGX_HTTP_REFUND_STORE_REDIS_COMMIT */
+    default: /* NGX_HTTP_REFUND_STORE_REDIS_COMMIT, _KEEP */
 
         if (ngx_http_refund_store_redis_is_ok(replies[0])) {
             op->result = NGX_HTTP_REFUND_STORE_OK;
 
         } else {
             rc = ngx_http_refund_store_redis_unexpected(op);
+            break;
+        }
+
+        redis = op->store->data;
+
+        if (op->state == NGX_HTTP_REFUND_STORE_REDIS_COMMIT && redis->replicas)
+        {
+            ngx_http_refund_store_replicas_wait(redis->replicas, op);
+            rc = NGX_AGAIN;
         }
     }
 

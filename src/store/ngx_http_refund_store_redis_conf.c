@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_refund_store_sentinel(
     ngx_http_refund_store_conf_t *conf, ngx_refund_redis_conf_t *redis);
 static ngx_int_t ngx_http_refund_store_prefix(
     ngx_http_refund_store_conf_t *conf, ngx_str_t *prefix);
+static ngx_int_t ngx_http_refund_store_min_replicas(
+    ngx_http_refund_store_conf_t *conf, ngx_uint_t *min_replicas);
 static ngx_int_t ngx_http_refund_store_timeout(
     ngx_http_refund_store_conf_t *conf);
 
@@ -60,6 +62,8 @@ ngx_http_refund_store_redis(ngx_http_refund_store_conf_t *conf)
                                        server)
            != NGX_OK
         || ngx_http_refund_store_prefix(conf, &redis->prefix) != NGX_OK
+        || ngx_http_refund_store_min_replicas(conf, &redis->min_replicas)
+           != NGX_OK
         || ngx_http_refund_store_timeout(conf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -175,6 +179,36 @@ ngx_http_refund_store_prefix(ngx_http_refund_store_conf_t *conf,
                            NGX_HTTP_REFUND_STORE_PREFIX_MAX);
         return NGX_ERROR;
     }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_refund_store_min_replicas(ngx_http_refund_store_conf_t *conf,
+    ngx_uint_t *min_replicas)
+{
+    ngx_int_t   n;
+    ngx_str_t  *value;
+
+    value = &conf->values[NGX_HTTP_REFUND_STORE_MIN_REPLICAS];
+
+    if (value->data == NULL) {
+        return NGX_OK;
+    }
+
+    n = ngx_atoi(value->data, value->len);
+
+    if (n == NGX_ERROR || n < 1 || n > NGX_HTTP_REFUND_STORE_REPLICAS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                           "\"min_replicas=%V\" in refund_store \"%V\": must "
+                           "be between 1 and %d",
+                           value, &conf->store->name,
+                           NGX_HTTP_REFUND_STORE_REPLICAS_MAX);
+        return NGX_ERROR;
+    }
+
+    *min_replicas = (ngx_uint_t) n;
 
     return NGX_OK;
 }
