@@ -47,9 +47,10 @@ bench-profile: BENCH_COMMAND = profile
 
 # the table is no part of it, but has to build with the store as it is
 
-bench-instructions bench-instructions-update bench-profile: all \
-    $(BENCH)/instructions $(BENCH)/notifies $(BENCH)/keys/complete \
-    $(BENCH)/table
+bench-instructions bench-instructions-update bench-profile:
+	@tools/install-dependencies.sh build test
+	@$(MAKE) -s all $(BENCH)/instructions $(BENCH)/notifies \
+	    $(BENCH)/keys/complete $(BENCH)/table
 	@$(BENCH_ENV) bench/instructions.pl $(BENCH_COMMAND)
 
 $(BENCH)/instructions: bench/instructions.c bench/notify.c \
