@@ -364,7 +364,11 @@ END
         my $dumps = 0;
 
         for my $kind ('v2', 'v3') {
-            my @requests = requests($kind, 1, WARM_UP + REQUESTS);
+            # v2 and v3 tell of the same refund under the same id
+
+            my @requests = requests($kind, 1 + $dumps * 1000,
+                                    WARM_UP + REQUESTS);
+            my $delivered = delivered($business);
             my $connection = RefundNotify::Test::Client->new(
                 port => $nginx->port('shm'))->connect;
             my @measured = splice @requests, WARM_UP;
@@ -375,6 +379,9 @@ END
 
                 write_counts($nginx, $nginx->port('shm'), "$out." . ++$dumps);
             }
+
+            die "$kind: not all were delivered\n"
+                if delivered($business) - $delivered != WARM_UP + REQUESTS;
 
             my ($total) = read_counts("$out.$dumps");
             my $each = $total / REQUESTS;
