@@ -50,6 +50,7 @@ static void ngx_http_refund_notify_check_servers(ngx_conf_t *cf,
 static ngx_uint_t ngx_http_refund_notify_same_targets(ngx_conf_t *cf,
     ngx_http_refund_notify_loc_conf_t *conf,
     ngx_http_refund_notify_loc_conf_t *other);
+static ngx_int_t ngx_http_refund_notify_request_id(ngx_conf_t *cf);
 static ngx_int_t ngx_http_refund_notify_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_refund_notify_start(ngx_cycle_t *cycle);
 static void ngx_http_refund_notify_stop(ngx_cycle_t *cycle);
@@ -683,6 +684,30 @@ ngx_http_refund_notify_same_targets(ngx_conf_t *cf,
 }
 
 
+/* The index that log_format, or another directive, has made, or -1. */
+
+static ngx_int_t
+ngx_http_refund_notify_request_id(ngx_conf_t *cf)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    v = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        if (v[i].name.len == sizeof("request_id") - 1
+            && ngx_strncmp(v[i].name.data, "request_id", v[i].name.len) == 0)
+        {
+            return i;
+        }
+    }
+
+    return -1;
+}
+
+
 static ngx_int_t
 ngx_http_refund_notify_init(ngx_conf_t *cf)
 {
@@ -696,6 +721,8 @@ ngx_http_refund_notify_init(ngx_conf_t *cf)
     }
 
     ngx_http_refund_notify_check_servers(cf, nmcf);
+
+    nmcf->request_id = ngx_http_refund_notify_request_id(cf);
 
     return ngx_http_refund_delivery_init(cf);
 }

@@ -188,7 +188,8 @@ my $contrast = <<'EOS';
     function light(c) {
         c = c.match(/[\d.]+/g).slice(0, 3).map(function (v) {
             v /= 255;
-            return v <= 0.03928 ? v / 12.92 : Math.pow((v + 0.055) / 1.055, 2.4);
+            return v <= 0.03928 ? v / 12.92
+                                : Math.pow((v + 0.055) / 1.055, 2.4);
         });
         return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2];
     }

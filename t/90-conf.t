@@ -67,6 +67,15 @@ like($example, qr{^    include conf/wechatpay_upstream_hosts\.conf;}m,
 $tested{'wechatpay_upstream_hosts.conf'} = 1;
 
 
+my ($log) = read_file("$conf/refund_log.conf") =~ /\A((?:#.*\n)+)/;
+
+like($log, qr{^#   http \{\n#       include conf/refund_log\.conf;}m,
+     'refund_log.conf shows its use');
+is_accepted('refund_log.conf',
+            $example =~ s{refund\.log( +)refund;}{refund.json$1refund_json;}r
+                     =~ s{^http \{\n}{$&    include conf/refund_log.conf;\n}mr);
+
+
 # The rest, as their comments show them: with the example's http block around
 # it in place of its locations.
 

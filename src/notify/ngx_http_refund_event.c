@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_event.h"
+#include "ngx_http_refund_notify.h"
 #include "ngx_http_refund_span.h"
 #include "ngx_http_refund_target.h"
 
@@ -17,6 +18,8 @@
 
 static ngx_int_t ngx_http_refund_event_copy(ngx_http_refund_event_t *event,
     ngx_str_t *dst, const u_char *data, size_t len);
+static ngx_int_t ngx_http_refund_event_request_id(
+    ngx_http_refund_event_t *event, ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_event_targets(ngx_http_refund_event_t *event,
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
@@ -91,7 +94,9 @@ ngx_http_refund_event_create(ngx_http_request_t *r,
         goto failed;
     }
 
-    if (ngx_http_refund_event_targets(event, r) != NGX_OK) {
+    if ((r && ngx_http_refund_event_request_id(event, r) != NGX_OK)
+        || ngx_http_refund_event_targets(event, r) != NGX_OK)
+    {
         goto failed;
     }
 
@@ -122,6 +127,36 @@ ngx_http_refund_event_copy(ngx_http_refund_event_t *event, ngx_str_t *dst,
     dst->len = len;
 
     return NGX_OK;
+}
+
+
+/*
+ * The $request_id that the access log has of the client's request: a delivery
+ * is a request of its own, with another.  Where nothing in the configuration
+ * uses it nobody would find it again, and it is not made.
+ */
+
+static ngx_int_t
+ngx_http_refund_event_request_id(ngx_http_refund_event_t *event,
+    ngx_http_request_t *r)
+{
+    ngx_http_variable_value_t           *v;
+    ngx_http_refund_notify_main_conf_t  *nmcf;
+
+    nmcf = ngx_http_get_module_main_conf(r, ngx_http_refund_notify_module);
+
+    if (nmcf->request_id < 0) {
+        return NGX_OK;
+    }
+
+    v = ngx_http_get_indexed_variable(r, nmcf->request_id);
+
+    if (v == NULL || v->not_found) {
+        return NGX_OK;
+    }
+
+    return ngx_http_refund_event_copy(event, &event->request_id, v->data,
+                                      v->len);
 }
 
 

@@ -75,7 +75,7 @@ typedef struct {
     ngx_http_refund_store_op_t           op;
     ngx_http_refund_store_op_t           renew;
     ngx_http_refund_delivery_t           delivery;
-    ngx_table_elt_t                      headers[6];
+    ngx_table_elt_t                      headers[7];
 
     /* while delivering: the next renewal; while committing: the next try */
     ngx_event_t                          timer;
@@ -130,6 +130,7 @@ struct ngx_http_refund_event_s {
 
     ngx_str_t                            traceparent;
     ngx_str_t                            tracestate;
+    ngx_str_t                            request_id;    /* the client's */
 
     ngx_http_refund_target_t            *targets;
     ngx_uint_t                           ntargets;

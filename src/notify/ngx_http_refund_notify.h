@@ -43,6 +43,8 @@ typedef struct {
     ngx_array_t                      stores;    /* ngx_http_refund_store_t * */
     ngx_array_t                      locations; /* .._loc_conf_t *, handlers */
     ngx_uint_t                       used;      /* by a location of any kind */
+    ngx_int_t                        request_id;    /* the variable's index, or
+                                                       -1: nothing uses it */
 } ngx_http_refund_notify_main_conf_t;
 
 

@@ -283,6 +283,11 @@ ngx_http_refund_target_headers(ngx_http_refund_target_t *target)
                                       &event->traceparent);
     }
 
+    if (event->request_id.len) {
+        ngx_http_refund_target_header(target, "X-Request-Id", "x-request-id",
+                                      &event->request_id);
+    }
+
     if (event->tracestate.len) {
         ngx_http_refund_target_header(target, "tracestate", "tracestate",
                                       &event->tracestate);

@@ -13,7 +13,7 @@
 #include "ngx_http_refund_status_metrics.h"
 
 
-#define NGX_HTTP_REFUND_STATUS_LABELS  4        /* with the last, that is none */
+#define NGX_HTTP_REFUND_STATUS_LABELS  4    /* the last of them is none */
 
 
 typedef struct {

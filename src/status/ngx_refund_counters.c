@@ -278,9 +278,7 @@ ngx_refund_count_notify(ngx_refund_merchant_counters_t *merchant,
     /* 0: refused before its body was read */
 
     if (start) {
-        ngx_refund_observe(
-                     ngx_refund_counters->metrics[NGX_REFUND_METRIC_NOTIFY_TIME],
-                     start);
+        ngx_refund_count_time(NGX_REFUND_METRIC_NOTIFY_TIME, start);
     }
 
     if (result == WECHATPAY_RESULT_DELIVERED
