@@ -153,6 +153,10 @@ ngx_refund_redis_pending_expire(ngx_refund_redis_pending_t *pending,
     if (request->connection == NULL) {
         ngx_queue_remove(&request->queue);
 
+        if (pending->reason) {
+            request->reason = pending->reason;
+        }
+
     } else if (ngx_refund_redis_connection_cancel(request) != NGX_OK) {
         handler = request->handler;
         data = request->data;

@@ -24,6 +24,7 @@ typedef struct {
     ngx_uint_t    n;
     ngx_msec_t    timeout;
     ngx_event_t   timer;        /* of the oldest */
+    const char   *reason;       /* why all wait; NULL: each has its own */
 } ngx_refund_redis_pending_t;
 
 

@@ -62,8 +62,6 @@ typedef struct {
     ngx_event_t                      watch;     /* begin to */
     ngx_event_t                      message;   /* came */
 
-    const char                      *reason;    /* why there is no master */
-
     unsigned                         looking:1;
     unsigned                         down:1;
     unsigned                         closed:1;
@@ -119,7 +117,8 @@ static void ngx_refund_redis_sentinel_message(void *data,
 static void ngx_refund_redis_sentinel_message_handler(ngx_event_t *ev);
 
 static void ngx_refund_redis_sentinel_complain(ngx_refund_redis_sentinel_t *s,
-    ngx_uint_t sentinel, const char *reason, const char *detail);
+    ngx_uint_t sentinel, const void *key, const char *reason,
+    const char *detail);
 static void ngx_refund_redis_place_set(ngx_refund_redis_place_t *place,
     const ngx_str_t *host, in_port_t port);
 static ngx_uint_t ngx_refund_redis_place_is(
@@ -146,10 +145,11 @@ ngx_refund_redis_sentinel_open(const ngx_refund_redis_conf_t *conf)
     }
 
     s->conf = conf;
-    s->reason = "the sentinels were not asked yet";
 
     ngx_queue_init(&s->retired);
     ngx_refund_redis_pending_init(&s->pending, conf->server.timeout);
+
+    s->pending.reason = "the sentinels were not asked yet";
 
     s->lookup.handler = ngx_refund_redis_sentinel_lookup_handler;
     s->lookup.data = s;
@@ -276,7 +276,7 @@ ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
         /* it is just going down, or has too much to do */
 
     } else {
-        error = s->reason;
+        error = s->pending.reason;
     }
 
     ngx_refund_redis_pending_wait(&s->pending, request, error);
@@ -469,7 +469,7 @@ ngx_refund_redis_sentinel_ask(ngx_refund_redis_sentinel_t *s)
         s->asked = NULL;
     }
 
-    ngx_refund_redis_sentinel_complain(s, s->current, error, "");
+    ngx_refund_redis_sentinel_complain(s, s->current, &s->asked, error, "");
     ngx_refund_redis_sentinel_next(s);
 }
 
@@ -500,7 +500,9 @@ ngx_refund_redis_sentinel_asked_done(ngx_refund_redis_request_t *request)
     s->asked = NULL;
 
     if (error) {
-        ngx_refund_redis_sentinel_complain(s, s->current, error, "");
+        ngx_refund_redis_sentinel_complain(s, s->current,
+                                           &s->conf->addresses[s->current],
+                                           error, "");
         ngx_refund_redis_sentinel_next(s);
     }
 }
@@ -512,7 +514,9 @@ ngx_refund_redis_sentinel_asked_down(void *data,
 {
     ngx_refund_redis_sentinel_t  *s = data;
 
-    ngx_refund_redis_sentinel_complain(s, s->current, reason, detail);
+    ngx_refund_redis_sentinel_complain(s, s->current,
+                                       &s->conf->addresses[s->current].port,
+                                       reason, detail);
 
     s->asked = NULL;
     ngx_refund_redis_connection_close(rc);
@@ -579,13 +583,13 @@ ngx_refund_redis_sentinel_next(ngx_refund_redis_sentinel_t *s)
     s->failures++;
 
     if (s->master == NULL) {
-        s->reason = "no sentinel leads to a master";
+        s->pending.reason = "no sentinel leads to a master";
 
         if (!s->down) {
             s->down = 1;
             ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, s,
                                    "%V is down: %s", &s->conf->server.label,
-                                   s->reason);
+                                   s->pending.reason);
         }
     }
 
@@ -716,7 +720,7 @@ ngx_refund_redis_sentinel_lost(ngx_refund_redis_sentinel_t *s,
     const char *reason, const char *detail)
 {
     s->master = NULL;
-    s->reason = reason;
+    s->pending.reason = reason;
 
     if (!s->down) {
         s->down = 1;
@@ -789,7 +793,8 @@ ngx_refund_redis_sentinel_watch_down(void *data,
 {
     ngx_refund_redis_sentinel_t  *s = data;
 
-    ngx_refund_redis_sentinel_complain(s, s->watching, reason, detail);
+    ngx_refund_redis_sentinel_complain(s, s->watching, &s->watched, reason,
+                                       detail);
 
     ngx_refund_redis_connection_close(rc);
     ngx_refund_redis_sentinel_watch_next(s);
@@ -870,7 +875,8 @@ ngx_refund_redis_sentinel_message_handler(ngx_event_t *ev)
 
 static void
 ngx_refund_redis_sentinel_complain(ngx_refund_redis_sentinel_t *s,
-    ngx_uint_t sentinel, const char *reason, const char *detail)
+    ngx_uint_t sentinel, const void *key, const char *reason,
+    const char *detail)
 {
     ngx_refund_redis_address_t  *address;
 
@@ -880,7 +886,7 @@ ngx_refund_redis_sentinel_complain(ngx_refund_redis_sentinel_t *s,
 
     address = &s->conf->addresses[sentinel];
 
-    ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, address,
+    ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, key,
                            *detail ? "%V: the sentinel %V, port %d: %s (%s)"
                                    : "%V: the sentinel %V, port %d: %s",
                            &s->conf->server.label, &address->host,

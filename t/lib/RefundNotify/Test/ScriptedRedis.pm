@@ -83,6 +83,10 @@ sub _upstream {
             my $reply = substr $buffer, 0, $next, '';
             my ($slot) = grep { $_->{wait} } @{ $conn->{slots} };
 
+            # what was not asked for is a message of a channel
+
+            push @{ $conn->{slots} }, $slot = { rule => {} } if !$slot;
+
             $slot->{reply} //= $reply;
             $slot->{wait} = 0;
         }
