@@ -203,7 +203,7 @@ $nginx = nginx(with_merchants($conf, $shop),
                                && $_->{key} eq '+switch-master' }
                              map { $_->requests } @sentinels }, 5),
        'and a sentinel is listened to');
-    log_has('the master', qr/\[notice\] .* refund_store "ha" is up: its master is /);
+    log_has('the master', qr/\[notice\] .* "ha" is up: its master is /);
 }
 
 # the first sentinel is of no use: the second is asked
@@ -298,14 +298,12 @@ delivered('a master again', $pay->v2_notify($shop));
 # What the server has not run is sent again, within the timeout: as the first
 # attempt, and once.
 
-for (map { [ $_, 'SET', "-$_ for a test\r\n" ] } qw(READONLY LOADING MASTERDOWN))
-{
-    my ($what, $command, $reply) = @$_;
+for my $what (qw(READONLY LOADING MASTERDOWN)) {
     my $notify = $pay->v2_notify($shop);
     my $key = "t:{$notify->{event_id}}orders";
 
-    $front->rules({ command => $command, key => $key, reply => $reply,
-                    times => 1 });
+    $front->rules({ command => 'SET', key => $key, times => 1,
+                    reply => "-$what for a test\r\n" });
     ends("$what: asked again, and sent again", $notify, 'delivered', undef, 1);
 
     my @sent = grep { $_->{key} eq $key } grep { defined $_->{key} }
@@ -317,7 +315,7 @@ for (map { [ $_, 'SET', "-$_ for a test\r\n" ] } qw(READONLY LOADING MASTERDOWN)
            "$what: over a new connection");
 }
 
-# What it may have run is not: the claim stays under way until its lease is over.
+# What it may have run is not: the claim is under way until its lease is over.
 
 {
     my $notify = $pay->v2_notify($shop);
@@ -335,7 +333,7 @@ for (map { [ $_, 'SET', "-$_ for a test\r\n" ] } qw(READONLY LOADING MASTERDOWN)
        'delivered once');
 }
 
-# messages: the sentinels still name the old one, and none of these is about ours
+# messages: the sentinels still name the old one; those at first are not for us
 
 {
     my $publish = sub {

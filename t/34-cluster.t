@@ -134,7 +134,7 @@ for my $fault ([ 'a master killed', 'kill', 'restart' ],
     my $from = $cluster->owner(0);
     my $to = $cluster->owner(16383);
     my $notify = $pay->v2_notify($shop);
-    my $slot = $cluster->slot("{$notify->{event_id}}");
+    my $slot = RefundNotify::Test::Cluster::slot_of("{$notify->{event_id}}");
     my ($here) = $cluster->owner($slot);
     my ($there) = grep { $_ != $here } $from, $to;
     my %answers;

@@ -20,7 +20,7 @@
 
 
 #define NGX_REFUND_REDIS_CLUSTER_NODES  1000
-#define NGX_REFUND_REDIS_CLUSTER_HOPS   5       /* MOVED and ASK, of a request */
+#define NGX_REFUND_REDIS_CLUSTER_HOPS   5       /* MOVED, ASK of a request */
 
 /* milliseconds until what has to wait is tried again */
 
@@ -400,7 +400,7 @@ ngx_refund_redis_cluster_done(ngx_refund_redis_request_t *request)
         }
 
         again = NGX_REFUND_REDIS_ELSEWHERE;
-        reason = request->error;
+        reason = request->reason ? request->reason : request->error;
         i = request->first;
 
     } else {
@@ -451,6 +451,12 @@ ngx_refund_redis_cluster_redirect(ngx_refund_redis_cluster_t *c,
     if (++request->hops > NGX_REFUND_REDIS_CLUSTER_HOPS
         || ngx_refund_redis_redirection(&text, &announced) != NGX_OK)
     {
+        /* if the node it names was of no use, that says more */
+
+        if (request->reason) {
+            request->error = request->reason;
+        }
+
         ngx_refund_redis_pending_end(&c->pending, request);
         return;
     }

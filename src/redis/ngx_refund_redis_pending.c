@@ -148,6 +148,7 @@ ngx_refund_redis_pending_expire(ngx_refund_redis_pending_t *pending,
     ngx_refund_redis_request_t *request)
 {
     void                         *data;
+    const char                   *reason;
     ngx_refund_redis_handler_pt   handler;
 
     if (request->connection == NULL) {
@@ -160,14 +161,16 @@ ngx_refund_redis_pending_expire(ngx_refund_redis_pending_t *pending,
     } else if (ngx_refund_redis_connection_cancel(request) != NGX_OK) {
         handler = request->handler;
         data = request->data;
+        reason = request->reason ? request->reason
+                                 : "Redis did not answer in time";
 
         request->handler = NULL;
         ngx_refund_redis_pending_remove(pending, request);
 
-        handler(data, NULL, "Redis did not answer in time");
+        handler(data, NULL, reason);
         return;
 
-    } else {
+    } else if (request->reason == NULL) {
         request->reason = "connecting to Redis took too long";
     }
 

@@ -43,7 +43,7 @@ struct ngx_refund_redis_request_s {
     /* of a topology of several nodes */
     ngx_queue_t                      pending;   /* the oldest first */
     ngx_msec_t                       expires;
-    const char                      *reason;    /* why it waits */
+    const char                      *reason;    /* why it waits, or has */
     ngx_uint_t                       slot;
     ngx_uint_t                       hops;
 

@@ -410,7 +410,7 @@ ngx_refund_redis_sentinel_lookup_handler(ngx_event_t *ev)
     s->tried = 0;
     s->tried_last.address.host.len = 0;
 
-    /* the one that tells of changes first, so that what it says is of a piece */
+    /* the one that tells of changes: what it says is of a piece */
 
     if (s->watched && ngx_refund_redis_connection_is_up(s->watched)) {
         s->current = s->watching;

@@ -8,7 +8,7 @@ package RefundNotify::Test::Cluster;
 #
 #   $cluster->url                  redis+cluster://127.0.0.1:...
 #   $cluster->nodes                the Redis objects, masters at first
-#   $cluster->slot(@words)         the slot of a key
+#   slot_of($key)                  the slot of a key, reckoned here
 #   $cluster->owner($slot)         the node that has it
 #   $cluster->replica($node)       one that follows the master $node
 #   $cluster->id($node)            its name among the nodes
@@ -128,10 +128,19 @@ sub id {
 }
 
 
-sub slot {
-    my ($self, $key) = @_;
+# https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 
-    return ($self->_running)[0]->command('CLUSTER', 'KEYSLOT', $key);
+sub slot_of {
+    my ($key) = @_;
+
+    my $crc = 0;
+
+    for my $byte (unpack 'C*', $key =~ /^[^{]*\{([^}]+)\}/ ? $1 : $key) {
+        $crc ^= $byte << 8;
+        $crc = ($crc << 1 ^ ($crc & 0x8000 ? 0x1021 : 0)) & 0xffff for 1 .. 8;
+    }
+
+    return $crc % SLOTS;
 }
 
 

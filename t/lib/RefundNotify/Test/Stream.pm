@@ -15,9 +15,9 @@ package RefundNotify::Test::Stream;
 #                                      then got SUCCESS; true if they did
 #   $stream->finish($seconds)          no fresh ones; waits for the rest; true
 #                                      if every one was acknowledged
-#   $stream->early(@requests)          of what the business app got, which always
-#                                      accepts: the ids that were acknowledged
-#                                      before it had them
+#   $stream->early(@requests)          of what the business app got, which
+#                                      always accepts: the ids that were
+#                                      acknowledged before it had them
 #   $stream->again(\@faults, @requests)   the ids that it got more than once,
 #                                      and those of them that no fault explains:
 #                                      each is [ $from, $to ], and explains that
