@@ -12,7 +12,11 @@
 
 #define WECHATPAY_JSON_MAX_DEPTH  32
 
+/* eight times the byte n */
+#define WECHATPAY_JSON_EIGHT(n)   (UINT64_C(0x0101010101010101) * (n))
 
+
+static inline int wechatpay_json_escaped(uint64_t word);
 static int wechatpay_json_too_deep(wechatpay_str_t text);
 static int wechatpay_json_precision(const json_t *value, int precision);
 
@@ -99,13 +103,30 @@ wechatpay_json_dump(const json_t *object, size_t flags,
 unsigned char *
 wechatpay_json_escape(unsigned char *dst, wechatpay_str_t text)
 {
-    size_t         i;
-    unsigned char  c;
+    uint64_t              word;
+    unsigned char         c;
+    const unsigned char  *p, *last;
 
     static const char  digits[] = "0123456789abcdef";
 
-    for (i = 0; i < text.len; i++) {
-        c = text.data[i];
+    p = text.data;
+    last = p + text.len;
+
+    while (p < last) {
+
+        if (last - p >= (ptrdiff_t) sizeof(word)) {
+
+            memcpy(&word, p, sizeof(word));
+
+            if (!wechatpay_json_escaped(word)) {
+                memcpy(dst, &word, sizeof(word));
+                p += sizeof(word);
+                dst += sizeof(word);
+                continue;
+            }
+        }
+
+        c = *p++;
 
         if (c >= 0x20 && c != '"' && c != '\\') {
             *dst++ = c;
@@ -144,6 +165,26 @@ wechatpay_json_escape(unsigned char *dst, wechatpay_str_t text)
     }
 
     return dst;
+}
+
+
+/* Whether one of eight bytes is a quote, a backslash or below 0x20. */
+
+static inline int
+wechatpay_json_escaped(uint64_t word)
+{
+    uint64_t  quote, backslash;
+
+    quote = word ^ WECHATPAY_JSON_EIGHT('"');
+    backslash = word ^ WECHATPAY_JSON_EIGHT('\\');
+
+    /* a byte less more than it is borrows, and so its high bit is set */
+
+    return ((((word - WECHATPAY_JSON_EIGHT(0x20)) & ~word)
+             | ((quote - WECHATPAY_JSON_EIGHT(1)) & ~quote)
+             | ((backslash - WECHATPAY_JSON_EIGHT(1)) & ~backslash))
+            & WECHATPAY_JSON_EIGHT(0x80))
+           != 0;
 }
 
 

@@ -135,6 +135,48 @@ test_event_escapes(void **state)
 }
 
 
+/* A byte is escaped as it is alone, at any place and beside any other. */
+
+static void
+test_event_escape_places(void **state)
+{
+    size_t           i, len;
+    unsigned         c, beside;
+    unsigned char    data[18], buf[sizeof(data) * 6], alone[6];
+    wechatpay_str_t  text;
+
+    (void) state;
+
+    for (c = 0; c < 256; c++) {
+
+        data[0] = (unsigned char) c;
+
+        text.data = data;
+        text.len = 1;
+        len = (size_t) (wechatpay_json_escape(alone, text) - alone);
+
+        assert_int_equal(len != 1, c < 0x20 || c == '"' || c == '\\');
+
+        text.len = sizeof(data);
+
+        for (i = 0; i < sizeof(data) * 3; i++) {
+
+            beside = (i % 3 == 0) ? '!' : (i % 3 == 1) ? 0x7f : 0xff;
+
+            memset(data, (int) beside, sizeof(data));
+            data[i / 3] = (unsigned char) c;
+
+            assert_int_equal(wechatpay_json_escape(buf, text) - buf,
+                             sizeof(data) - 1 + len);
+            assert_memory_equal(buf, data, i / 3);
+            assert_memory_equal(buf + i / 3, alone, len);
+            assert_memory_equal(buf + i / 3 + len, data + i / 3 + 1,
+                                sizeof(data) - 1 - i / 3);
+        }
+    }
+}
+
+
 static void
 test_event_receipt(void **state)
 {
@@ -187,6 +229,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_event_longest),
         cmocka_unit_test(test_event_escapes),
+        cmocka_unit_test(test_event_escape_places),
         cmocka_unit_test(test_event_receipt)
     };
 
