@@ -1,0 +1,174 @@
+#!/usr/bin/perl
+
+# The checker of histories: each of these breaks one promise, or seems to, and a
+# fault explains it; what is found in it is that, and nothing else.
+
+use lib 't/lib';
+use RefundNotify::Test;
+use RefundNotify::Test::History qw(violations);
+
+use POSIX ();
+
+my $LEASE = 3;
+
+# Two processes write the lines, in turn; where no "at" is given it is the line's
+# number.
+
+my %sent = (send => 1, genuine => 1, amount => 5, store => 'main',
+            targets => [ 'a' ]);
+
+sub sent { return [ sent => %sent, @_ ] }
+sub answered { return [ answered => send => 1, answer => 'SUCCESS', @_ ] }
+sub accepted { return [ accepted => target => 'a', delivery => 1, @_ ] }
+sub ended { return [ ended => target => 'a', delivery => 1, @_ ] }
+sub booked { return [ booked => target => 'a', effect => 'r', @_ ] }
+sub fault { return [ fault => name => 'f', id => undef, @_ ] }
+
+sub delivered {
+    return [ delivered => target => 'a', delivery => 1, attempt => 1,
+                          amount => 5, @_ ];
+}
+
+my @first = (sent(), delivered(), booked());
+my @good = (@first, accepted(), ended(), answered());
+my @again = (sent(send => 2), delivered(delivery => 2, attempt => 2),
+             accepted(delivery => 2), ended(delivery => 2),
+             answered(send => 2));
+my @same = map { $_->[0] eq 'delivered' ? [ @$_, attempt => 1 ] : $_ } @again;
+my @late = (@first, accepted(), ended(), answered(answer => 'late', at => 9),
+            sent(send => 2, at => 9.5), answered(send => 2, at => 9.6));
+my @twice = (@first, sent(send => 2, at => 12),
+             delivered(delivery => 2, attempt => 2, at => 12.5),
+             accepted(delivery => 2, at => 14),
+             ended(delivery => 2, at => 15), answered(send => 2, at => 16),
+             accepted(at => 30), ended(at => 30));
+
+my @rows = (
+    [ 'one that is delivered', '', @good ],
+    [ 'not answered, and delivered again', '',
+      @first, ended(), @again ],
+    [ 'forged, refused', '',
+      sent(genuine => 0), answered(answer => 'unverified') ],
+    [ 'two targets', '',
+      sent(targets => [ 'a', 'b' ]),
+      map({ my @at = (target => $_);
+            (delivered(@at), booked(@at), accepted(@at), ended(@at)) }
+          qw(a b)),
+      answered() ],
+
+    [ 'never accepted', 'lost', @first, ended(), answered(answer => 'store') ],
+    [ 'accepted, but never answered', 'lost', @good[0 .. 4] ],
+    [ 'SUCCESS, but never delivered', 'early lost', sent(), answered() ],
+    [ 'SUCCESS to the forged one only', 'let_in lost',
+      @good[0 .. 4], sent(send => 2, genuine => 0), answered(send => 2) ],
+    [ 'SUCCESS before it was accepted', 'early',
+      @first, answered(), accepted(), ended() ],
+    [ 'SUCCESS when one target of two had accepted', 'early lost',
+      sent(targets => [ 'a', 'b' ]), @good[1 .. 5] ],
+    [ 'delivered before it was sent', 'let_in',
+      delivered(at => 0), sent(), booked(), accepted(), ended(), answered() ],
+    [ 'a forged one is delivered', 'let_in',
+      sent(genuine => 0), delivered(), ended(), answered(answer => 'x') ],
+    [ 'a forged amount is delivered', 'let_in',
+      @good, sent(send => 2, genuine => 0, amount => 500),
+      delivered(delivery => 2, attempt => 2, amount => 500),
+      ended(delivery => 2) ],
+    [ 'a forged amount is refused', '',
+      @good, sent(send => 2, genuine => 0, amount => 500),
+      answered(send => 2, answer => 'unverified') ],
+    [ 'booked twice', 'doubled', @good, booked() ],
+    [ 'booked under two ids', 'doubled',
+      @good, map { [ @$_, id => 'other' ] } @good ],
+    [ 'booked by two targets', '',  @good, booked(target => 'b') ],
+
+    [ 'delivered while live', 'twice', @twice ],
+    [ '... and Redis forgot meanwhile', 'twice_explained',
+      @twice, fault(at => 5, until => 5, forgets => [ 'main' ]) ],
+    [ '... and another store forgot', 'twice',
+      @twice, fault(at => 5, until => 5, forgets => [ 'local' ]) ],
+    [ '... and Redis had forgotten before', 'twice',
+      @twice, fault(at => 0, until => 0.5, forgets => [ 'main' ]) ],
+    [ '... and Redis forgot afterwards', 'twice',
+      @twice, fault(at => 13, until => 14, forgets => [ 'main' ]) ],
+    [ '... and it could not be renewed', 'twice_explained',
+      @twice, fault(at => 5, until => 6, hampers => [ 'main' ]) ],
+    [ '... and it could not be renewed for a moment', 'twice',
+      @twice, fault(at => 5, until => 5.9, hampers => [ 'main' ]) ],
+    [ '... for two moments, one after the other', 'twice_explained',
+      @twice, fault(at => 6, until => 6.4, hampers => [ 'main' ]),
+      fault(at => 5, until => 5.5, hampers => [ 'main' ]) ],
+    [ '... for two moments, with time between them', 'twice',
+      @twice, fault(at => 7, until => 7.4, hampers => [ 'main' ]),
+      fault(at => 5, until => 5.5, hampers => [ 'main' ]) ],
+    [ '... and somebody was stopped for a moment', 'twice',
+      @twice, fault(at => 5, until => 5.5, stops => 1) ],
+    [ 'two targets at once', '',
+      sent(targets => [ 'a', 'b' ]), delivered(), delivered(target => 'b'),
+      accepted(), accepted(target => 'b'), ended(), ended(target => 'b'),
+      answered() ],
+
+    [ 'the attempt does not grow', 'falling', @good, @same ],
+    [ '... for Redis forgot', 'falling_explained',
+      @good, @same, fault(at => 5, until => 7, forgets => [ 'main' ]) ],
+    [ '... while somebody was stopped', 'falling_explained',
+      @good, @same, fault(at => 4, until => 7, hampers => [ 'main' ]) ],
+
+    [ 'the client waits no longer', 'late', @late ],
+    [ '... for a worker was stopped', 'late_explained',
+      @late, fault(at => 0, until => 2, stops => 1) ],
+    [ '... when a worker had been stopped', 'late',
+      @late, fault(at => 0, until => 0.9, stops => 1) ],
+);
+
+for (@rows) {
+    my ($name, $expected, @lines) = @$_;
+    my $history = RefundNotify::Test::History->new;
+
+    for my $process (0, 1) {
+        my $pid = fork // die "fork: $!\n";
+
+        if (!$pid) {
+            for my $i (grep { $_ % 2 == $process } 0 .. $#lines) {
+                my ($what, %entry) = @{ $lines[$i] };
+
+                %entry = (id => 'id', at => $i + 1, %entry);
+                delete $entry{id} if $what eq 'fault';
+                $history->note($what, %entry);
+            }
+
+            POSIX::_exit(0);
+        }
+
+        waitpid $pid, 0;
+    }
+
+    my $found = $history->check(lease => $LEASE);
+
+    is(join(' ', sort +(grep { @{ $found->{$_} } } violations()),
+                      grep { /_explained$/ && $found->{$_} } keys %$found),
+       $expected, $name);
+}
+
+
+# the numbers, and the table
+
+{
+    my $history = RefundNotify::Test::History->new;
+    my $n = 0;
+
+    for (@twice, [ @{ sent(genuine => 0) }, id => 'forged' ]) {
+        my ($what, %entry) = @$_;
+
+        $history->note($what, id => 'genuine', at => ++$n, %entry);
+    }
+
+    my $found = $history->check(lease => $LEASE);
+    my %table = map { /^(.*?) +(\d+)$/ } split /\n/, $history->table($found);
+
+    is_deeply([ @table{ 'events', 'sends', 'forged', 'deliveries', 'again',
+                        'lost', 'delivered while live', 'answered late',
+                        'answer: SUCCESS' } ], [ 1, 3, 1, 2, 1, 0, 1, 0, 1 ],
+              'what the table says') or diag $history->table($found);
+}
+
+done_testing;
