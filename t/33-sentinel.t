@@ -30,7 +30,9 @@ http {
 
     %%MERCHANTS%%
 
-    refund_store ha %%URL%% prefix=t: timeout=%%TIMEOUT%%ms;
+    refund_store ha %%URL%%/0 prefix=t: timeout=%%TIMEOUT%%ms user=edge
+                    password_file=%%DIR%%/edge.password sentinel_user=watch
+                    sentinel_password_file=%%DIR%%/watch.password;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -57,14 +59,25 @@ my $LEASE = 5 * $TIMEOUT;
 my $pay = wechatpay();
 my $shop = $pay->merchant;
 my $app = business_app();
-my $set = RefundNotify::Test::Sentinel->new;
+
+# the users have the rights that docs/configuration.md says, and no others
+
+my $set = RefundNotify::Test::Sentinel->new(
+    config => [ 'user edge on >of-the-edge ~t:* +ping +select +set +get +eval '
+                . '+pttl +role' ],
+    sentinel_config => [ 'user watch on >of-the-watch +ping '
+                         . '+sentinel|get-master-addr-by-name +subscribe '
+                         . '&+switch-master' ]);
 
 my %vars = (APP => $app->port, URL => $set->url, TIMEOUT => 1000 * $TIMEOUT,
             LEASE => 1000 * $LEASE);
 
 $conf = with_merchants($conf, $shop);
 
-my @nginx = map { nginx($conf, vars => { %vars }) } 1 .. 2;
+my %files = ('edge.password' => 'of-the-edge',
+             'watch.password' => 'of-the-watch');
+my @nginx = map { nginx($conf, vars => { %vars }, files => { %files }) }
+                1 .. 2;
 my $stream = RefundNotify::Test::Stream->new(
     pay => $pay, shop => $shop, clients => [ map { client($_) } @nginx ]);
 
@@ -149,4 +162,5 @@ is(join(' ', $stream->early(@requests)), '',
 is("@$unexplained", '', 'none was delivered again but around a fault');
 diag(@requests . ' deliveries, ' . @$again . ' of them again');
 
+no_secrets($_, 'of-the-edge', 'of-the-watch') for @nginx;
 done_testing();

@@ -11,7 +11,7 @@ use RefundNotify::Test;
 use RefundNotify::Test::Cluster;
 use RefundNotify::Test::Stream;
 
-use List::Util qw(max);
+use List::Util qw(max uniq);
 use Time::HiRes qw(time);
 
 my $conf = <<'EOC';
@@ -31,7 +31,10 @@ http {
 
     %%MERCHANTS%%
 
-    refund_store many %%URL%% prefix=t: timeout=%%TIMEOUT%%ms;
+    refund_store many     %%URL%% prefix=t: timeout=%%TIMEOUT%%ms user=edge
+                          password_file=%%DIR%%/edge.password;
+    refund_store uncached %%URL%% prefix=t: timeout=%%TIMEOUT%%ms user=edge
+                          password_file=%%DIR%%/edge.password cache=off;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -40,6 +43,13 @@ http {
             refund_notify       shop;
             refund_notify_pass  /internal/refunds name=orders;
             refund_notify_store many;
+            refund_notify_lease %%LEASE%%ms;
+        }
+
+        location = /uncached {
+            refund_notify       shop;
+            refund_notify_pass  /internal/refunds name=orders;
+            refund_notify_store uncached;
             refund_notify_lease %%LEASE%%ms;
         }
 
@@ -58,14 +68,21 @@ my $LEASE = 5 * $TIMEOUT;
 my $pay = wechatpay();
 my $shop = $pay->merchant;
 my $app = business_app();
-my $cluster = RefundNotify::Test::Cluster->new;
+
+# the user has the rights that docs/configuration.md says, and no others
+
+my $cluster = RefundNotify::Test::Cluster->new(
+    config => [ 'user edge on >of-the-edge ~t:* +ping +set +get +eval +pttl '
+                . '+asking +cluster|slots' ]);
 
 my %vars = (APP => $app->port, URL => $cluster->url, TIMEOUT => 1000 * $TIMEOUT,
             LEASE => 1000 * $LEASE);
 
 $conf = with_merchants($conf, $shop);
 
-my @nginx = map { nginx($conf, vars => { %vars }) } 1 .. 2;
+my %files = ('edge.password' => 'of-the-edge');
+my @nginx = map { nginx($conf, vars => { %vars }, files => { %files }) }
+                1 .. 2;
 my $stream = RefundNotify::Test::Stream->new(
     pay => $pay, shop => $shop, clients => [ map { client($_) } @nginx ]);
 
@@ -127,34 +144,106 @@ for my $fault ([ 'a master killed', 'kill', 'restart' ],
     ok($cluster->whole(20), 'its master follows');
 }
 
-# a notify's slot, while another of the same refund, told by its status, is in
-# another: each key by itself
+# The slots of some notifies move from one master to another, key by key: each
+# was brought so far before, or comes for the first time while they move.
 
 {
+    my ($from, $to) = ($cluster->owner(0), $cluster->owner(16383));
+    my (%notify, %slot, $under_way);
+
+    for my $name (qw(accepted refused slow fresh late)) {
+        do {
+            $notify{$name} = $pay->v2_notify($shop);
+            $slot{$name} = RefundNotify::Test::Cluster::slot_of(
+                "t:{$notify{$name}{event_id}}orders");
+        } while ($cluster->owner($slot{$name}) != $from);
+    }
+
+    my $answer = sub {
+        my ($name, $expected, $when) = @_;
+        my $response = client($nginx[0])->post('/uncached', $notify{$name});
+
+        is($pay->answer($notify{$name}, $response), $expected,
+           "$name, $when: $expected");
+    };
+
+    $app->rules({ id => $notify{refused}{event_id}, status => 500,
+                  times => 1 },
+                { id => $notify{slow}{event_id}, delay => 2 * $LEASE });
+
+    $answer->('accepted', 'SUCCESS', 'before');
+    $answer->('refused', 'upstream_error', 'before');
+
+    $under_way = client($nginx[0])->connect;
+    $under_way->send('POST', '/uncached', $notify{slow}{headers},
+                     $notify{slow}{body});
+    ok(wait_until(sub { grep { $_->{id} eq $notify{slow}{event_id} }
+                             $app->requests }, 10), 'slow is under way');
+
+    my %at = (
+        begun => sub {
+            $answer->('accepted', 'SUCCESS', 'while its slot moves');
+            $answer->('fresh', 'SUCCESS', 'while its slot moves');
+            $answer->('slow', 'in_flight', 'while its slot moves');
+        },
+        emptied => sub {
+            $answer->('accepted', 'SUCCESS', 'when its key has moved');
+            $answer->('refused', 'SUCCESS', 'when its key has moved');
+            $answer->('fresh', 'SUCCESS', 'when its slot is empty');
+            $answer->('late', 'SUCCESS', 'when its slot is empty');
+            $answer->('slow', 'in_flight', 'when its key has moved');
+        },
+    );
+
+    my $moved = $cluster->move([ uniq values %slot ], $from, $to,
+                               sub { ($at{ $_[0] } || sub { })->() });
+
+    cmp_ok($moved, '>=', 3, 'keys were moved');
+    is($pay->answer($notify{slow}, $under_way->read), 'SUCCESS',
+       'slow is accepted in the end');
+    $answer->($_, 'SUCCESS', 'afterwards') for sort keys %notify;
+
+    is($cluster->owner($slot{$_}), $to, "the slot of $_ is moved")
+        for sort keys %slot;
+
+    is(join(' ', map {
+        my $id = $notify{$_}{event_id};
+        $_ . join ',', '', map { $_->{headers}{'refund-attempt'} }
+                           grep { $_->{id} eq $id } $app->requests;
+    } sort keys %notify),
+    'accepted,1 fresh,1 late,1 refused,1,2 slow,1',
+    'each was delivered once, or again where it was refused');
+
+    $app->rules;
+}
+
+# a node comes, is given slots under the stream, gives them back, and goes
+
+{
+    my $node = $cluster->add;
     my $from = $cluster->owner(0);
-    my $to = $cluster->owner(16383);
-    my $notify = $pay->v2_notify($shop);
-    my $slot = RefundNotify::Test::Cluster::slot_of("{$notify->{event_id}}");
-    my ($here) = $cluster->owner($slot);
-    my ($there) = grep { $_ != $here } $from, $to;
-    my %answers;
+    my $slots = [ ($cluster->slots($from))[ 0 .. 999 ] ];
 
-    my $moved = $cluster->move($slot, $here, $there, sub {
-        my $response = client($nginx[0])->post('/', $notify);
+    for ([ 'a node is given slots', $from, $node ],
+         [ 'and gives them back', $node, $from ])
+    {
+        my ($name, @move) = @$_;
+        my $start = time;
 
-        $answers{ $pay->answer($notify, $response) }++;
-    });
+        $cluster->move($slots, @move);
+        ok($stream->flows(30, time, 10), $name);
 
-    diag("moved: $moved keys of slot $slot");
-    is(join(' ', sort keys %answers), 'SUCCESS',
-       'while its slot moves a notify is accepted');
-    is($cluster->owner($slot), $there, 'and the slot is moved');
+        my ($gap) = $stream->gap($start, time);
 
-    my $again = client($nginx[1])->post('/', $notify);
+        cmp_ok($gap, '<', slow(3), "$name: the stream flows on");
+    }
 
-    is($pay->answer($notify, $again), 'SUCCESS', 'and the notify known');
-    is(scalar(grep { $_->{id} eq $notify->{event_id} } $app->requests), 1,
-       'delivered once');
+    $cluster->remove($node);
+
+    my $start = time;
+
+    ok($stream->flows(30, $start, 10), 'the node is gone: the stream flows');
+    ok($cluster->whole(20), 'the cluster is whole without it');
 }
 
 ok($stream->finish(30), 'every notify is acknowledged in the end');
@@ -162,11 +251,15 @@ ok($stream->finish(30), 'every notify is acknowledged in the end');
 $app->settle(10);
 
 my @requests = $app->requests;
-my ($again, $unexplained) = $stream->again(\@faults, @requests);
+my %streamed = map { $_->{id} => 1 } $stream->sent;
+my ($again, $unexplained) = $stream->again(\@faults,
+                                           grep { $streamed{ $_->{id} } }
+                                                @requests);
 
 is(join(' ', $stream->early(@requests)), '',
    'none was acknowledged before it was accepted');
 is("@$unexplained", '', 'none was delivered again but around a fault');
 diag(@requests . ' deliveries, ' . @$again . ' of them again');
 
+no_secrets($_, 'of-the-edge') for @nginx;
 done_testing();

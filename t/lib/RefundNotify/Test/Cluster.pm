@@ -10,11 +10,14 @@ package RefundNotify::Test::Cluster;
 #   $cluster->nodes                the Redis objects, masters at first
 #   slot_of($key)                  the slot of a key, reckoned here
 #   $cluster->owner($slot)         the node that has it
+#   $cluster->slots($node)         the slots that it has
 #   $cluster->replica($node)       one that follows the master $node
 #   $cluster->id($node)            its name among the nodes
 #   $cluster->add                  a node more, without slots
-#   $cluster->move($slot, $from, $to, $step)   its keys one by one, and calls
-#                                  $step after each and before the end
+#   $cluster->move(\@slots, $from, $to, $step)   their keys one by one; calls
+#                                  $step->("begun"), after each key ("key"), and
+#                                  ("emptied") before the slots change hands;
+#                                  returns how many keys there were
 #   $cluster->remove($node)        forgotten by the others, and stopped
 #   $cluster->is_master($node)     it says so itself
 #   $cluster->whole($seconds)      true once all agree that all is well
@@ -159,6 +162,15 @@ sub owner {
 }
 
 
+sub slots {
+    my ($self, $node) = @_;
+
+    return map { $_->[0] .. $_->[1] }
+           grep { $_->[2][1] == $node->port }
+                @{ ($self->_running)[0]->command('CLUSTER', 'SLOTS') };
+}
+
+
 sub replica {
     my ($self, $node) = @_;
 
@@ -225,27 +237,39 @@ sub add {
 # https://redis.io/docs/latest/commands/cluster-setslot/
 
 sub move {
-    my ($self, $slot, $from, $to, $step) = @_;
+    my ($self, $slots, $from, $to, $step) = @_;
 
-    $to->command('CLUSTER', 'SETSLOT', $slot, 'IMPORTING', $self->id($from));
-    $from->command('CLUSTER', 'SETSLOT', $slot, 'MIGRATING', $self->id($to));
-
+    my @others = grep { $_ != $to && $_ != $from && $self->is_master($_) }
+                      $self->_running;
     my $moved = 0;
 
-    while (my @keys = @{ $from->command('CLUSTER', 'GETKEYSINSLOT', $slot,
-                                        1) })
-    {
-        $from->command('MIGRATE', '127.0.0.1', $to->port, $keys[0], 0, 5000);
-        $moved++;
-        $step->() if $step;
+    $step //= sub { };
+
+    for my $slot (@$slots) {
+        $to->command('CLUSTER', 'SETSLOT', $slot, 'IMPORTING',
+                     $self->id($from));
+        $from->command('CLUSTER', 'SETSLOT', $slot, 'MIGRATING',
+                       $self->id($to));
     }
 
-    $step->() if $step;
+    $step->('begun');
 
-    for my $node ($to, $from, grep { $_ != $to && $_ != $from
-                                     && $self->is_master($_) } $self->_running)
-    {
-        $node->command('CLUSTER', 'SETSLOT', $slot, 'NODE', $self->id($to));
+    for my $slot (@$slots) {
+        while (my @keys = @{ $from->command('CLUSTER', 'GETKEYSINSLOT', $slot,
+                                            1) })
+        {
+            $from->command('MIGRATE', '127.0.0.1', $to->port, $keys[0], 0,
+                           5000);
+            $moved++;
+            $step->('key');
+        }
+    }
+
+    $step->('emptied');
+
+    for my $slot (@$slots) {
+        $_->command('CLUSTER', 'SETSLOT', $slot, 'NODE', $self->id($to))
+            for $to, $from, @others;
     }
 
     return $moved;

@@ -5,7 +5,8 @@ package RefundNotify::Test::Sentinel;
 #
 #   $set = RefundNotify::Test::Sentinel->new(
 #       replicas => 2, sentinels => 3,
-#       config => [ line, ... ])   more lines for the redis.conf of each
+#       config => [ line, ... ],   more lines for the redis.conf of each server
+#       sentinel_config => [ line, ... ])   and of each sentinel
 #
 #   $set->url                      redis+sentinel://.../mymaster
 #   $set->servers, $set->sentinels the Redis objects
@@ -57,6 +58,7 @@ sub new {
         my $sentinel = RefundNotify::Test::Redis->new(
             arguments => [ '--sentinel' ],
             config => [
+                @{ $option{sentinel_config} || [] },
                 "sentinel myid $id",
                 'sentinel monitor ' . MASTER . " $place "
                 . (int(($option{sentinels} // 3) / 2) + 1),
