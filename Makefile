@@ -129,7 +129,7 @@ test:
 	$(heading) "the module, built against nginx' source"
 	@$(MAKE) build-nginx-source test-nginx-source
 	$(heading) "the units of the protocol and the store, under the sanitizers too"
-	@$(MAKE) unit unit-asan unit-store
+	@$(MAKE) unit unit-asan unit-store unit-redis
 	$(heading) "the model of a notify, searched by spin"
 	@$(MAKE) model
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
@@ -189,5 +189,5 @@ clean:
 	    rm -rf $(BUILD)
 
 
-include t/unit/unit.mk t/unit/store/store.mk t/model/model.mk t/fuzz/fuzz.mk
+include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk t/model/model.mk t/fuzz/fuzz.mk
 include bench/bench.mk

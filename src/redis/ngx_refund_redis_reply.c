@@ -188,7 +188,12 @@ ngx_refund_redis_host(const redisReply *reply, ngx_str_t *host)
     host->data = (u_char *) reply->str;
     host->len = reply->len;
 
-    return ngx_refund_redis_is_host(host) ? NGX_OK : NGX_ERROR;
+    if (!ngx_refund_redis_is_host(host)) {
+        ngx_str_null(host);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

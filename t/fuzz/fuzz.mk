@@ -1,8 +1,9 @@
 # Copyright (C) the refund-notify authors
 #
-# Fuzzing of src/wechatpay by libFuzzer: make fuzz, FUZZ_SECONDS in all.  What
-# the fuzzer finds stays in build/fuzz/corpus and is begun with the next time;
-# an input that fails is left in build/fuzz.
+# Fuzzing of src/wechatpay, and of what src/redis parses itself, by libFuzzer:
+# make fuzz, FUZZ_SECONDS in all.  What the fuzzer finds stays in
+# build/fuzz/corpus and is begun with the next time; an input that fails is left
+# in build/fuzz.
 
 FUZZ = $(BUILD)/fuzz
 FUZZ_SECONDS ?= 60
@@ -30,7 +31,8 @@ FUZZ_LIMIT = $(if $(filter 0,$(FUZZ_SECONDS)),-runs=0, \
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 	@for t in $(FUZZ_TARGETS); do \
 	    mkdir -p $(FUZZ)/corpus/$$t; \
-	    case $$t in json*|v3*|request) dict=json;; *) dict=xml;; esac; \
+	    case $$t in json*|v3*|request) dict=json;; \
+	        redis*) dict=redis;; *) dict=xml;; esac; \
 	    echo "fuzz_$$t, $(FUZZ_EACH) s"; \
 	    $(FUZZ)/fuzz_$$t $(FUZZ_LIMIT) -max_len=8192 \
 	        -timeout=10 -rss_limit_mb=2048 -dict=t/fuzz/$$dict.dict \
@@ -51,6 +53,13 @@ $(FUZZ)/%.o: t/fuzz/%.c $(FUZZ_HEADERS)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
 $(FUZZ)/fuzz_v3_notify $(FUZZ)/fuzz_v3_answer: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
+
+# what is not of src/wechatpay needs nginx' headers: see store.mk
+
+$(FUZZ)/fuzz_redis_reply.o: src/redis/ngx_refund_redis_reply.c
+$(FUZZ)/fuzz_redis_reply.o: FUZZ_CFLAGS += -Isrc/redis \
+    -Wno-unused-parameter $(UNIT_STORE_INCLUDES)
+$(FUZZ)/fuzz_redis_reply: FUZZ_LDLIBS += -lhiredis
 
 $(FUZZ)/fuzz_%: $(FUZZ)/fuzz_%.o $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 	@echo "clang $@" && clang $(FUZZ_LDFLAGS) -o $@ $^ $(FUZZ_LDLIBS)

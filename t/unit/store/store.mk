@@ -8,12 +8,12 @@ NGINX_HEADERS ?= $(or $(NGINX_SRC),/usr/share/nginx/src)
 NGINX_OBJS ?= $(BUILD)/gcc
 
 UNIT_STORE = $(BUILD)/unit/store
+UNIT_STORE_INCLUDES = -isystem $(NGINX_OBJS) \
+    $(foreach dir,core event event/modules os/unix, \
+        -isystem $(NGINX_HEADERS)/src/$(dir))
 UNIT_STORE_CFLAGS = -std=gnu11 -g -O1 -W -Wall -Wextra -Wpointer-arith \
     -Wno-unused-parameter -Werror -Isrc/store -Isrc -It/unit/store \
-    -isystem $(NGINX_OBJS) \
-    $(foreach dir,core event event/modules os/unix, \
-        -isystem $(NGINX_HEADERS)/src/$(dir)) \
-    $(shell pkg-config --cflags libcrypto cmocka)
+    $(UNIT_STORE_INCLUDES) $(shell pkg-config --cflags libcrypto cmocka)
 UNIT_STORE_LDLIBS = $(shell pkg-config --libs libcrypto cmocka)
 UNIT_STORE_ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT_STORE_TESTS = $(patsubst t/unit/store/%.c,%, \
