@@ -53,7 +53,7 @@ http {
 }
 EOC
 
-my $TIMEOUT = slow(0.2);
+my $TIMEOUT = slow(1) > 1 ? 0.5 : 0.2;
 my $LEASE = 5 * $TIMEOUT;
 
 my $pay = wechatpay();

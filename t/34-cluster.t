@@ -47,10 +47,11 @@ http {
         }
 
         location = /uncached {
-            refund_notify       shop;
-            refund_notify_pass  /internal/refunds name=orders;
-            refund_notify_store uncached;
-            refund_notify_lease %%LEASE%%ms;
+            refund_notify          shop;
+            refund_notify_pass     /internal/refunds name=orders;
+            refund_notify_store    uncached;
+            refund_notify_lease    %%LEASE%%ms;
+            refund_notify_deadline 60s;
         }
 
         location = /internal/refunds {
@@ -62,7 +63,7 @@ http {
 }
 EOC
 
-my $TIMEOUT = slow(0.2);
+my $TIMEOUT = slow(1) > 1 ? 0.5 : 0.2;
 my $LEASE = 5 * $TIMEOUT;
 
 my $pay = wechatpay();
