@@ -6,6 +6,7 @@
 #   make sandbox    a WeChat Pay to develop against (APP=URL of your app,
 #                   SPEED=60: repeats come that many times faster)
 #   make test       prove all of it, in about ten minutes
+#   make chaos      faults of all kinds at random, for SECONDS=60, by SEED=1
 #   make bench      what a notify costs, and other figures: bench/bench.mk
 #   make test-trixie    the suite in a Debian 13, which it makes
 #   make deb            build/libnginx-mod-http-refund-notify_*.deb
@@ -134,6 +135,8 @@ test:
 	@$(MAKE) model
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
+	$(heading) "a minute of chaos"
+	@$(MAKE) chaos SECONDS=60 SEED=4
 	$(heading) "the instructions of a notify"
 	@$(MAKE) bench-instructions
 	$(heading) "notifies under valgrind"
@@ -190,4 +193,5 @@ clean:
 
 
 include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk t/model/model.mk t/fuzz/fuzz.mk
+include t/chaos/chaos.mk
 include bench/bench.mk

@@ -116,6 +116,8 @@ my @rows = (
     [ 'the client waits no longer', 'late', @late ],
     [ '... for a worker was stopped', 'late_explained',
       @late, fault(at => 0, until => 2, stops => 1) ],
+    [ '... for Redis was stopped', 'late',
+      @late, fault(at => 0, until => 9, hampers => [ 'main' ]) ],
     [ '... when a worker had been stopped', 'late',
       @late, fault(at => 0, until => 0.9, stops => 1) ],
 );

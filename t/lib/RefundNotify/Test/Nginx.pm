@@ -28,6 +28,8 @@ package RefundNotify::Test::Nginx;
 #                                  false if nginx refused the configuration
 #   upgrade                        USR2, WINCH, QUIT: a new binary, waits
 #                                  until the old processes are gone
+#   upgrading                      the same without waiting: code that is called
+#                                  until it returns true
 #   workers                        the pids of the workers that take requests
 #   processes                      those of all that the master has started
 #   signal($name, $pid)            to the master, or to $pid
@@ -349,24 +351,47 @@ sub reload {
 sub upgrade {
     my ($self) = @_;
 
+    return wait_until($self->upgrading, 70) ? 1 : 0;
+}
+
+
+sub upgrading {
+    my ($self) = @_;
+
     my $old = $self->{pid};
     my $workers = $self->workers;
+    my ($new, $ending);
 
     $self->signal('USR2');
 
-    my $new = wait_until(sub {
-        my $pid = $self->_pid;
-        return $pid && $pid != $old ? $pid : 0;
-    }, 20) or return 0;
+    return sub {
+        if (!$new) {
+            my $pid = $self->_pid;
 
-    $self->{pid} = adopt($new);
-    wait_until(sub { $self->workers >= $workers }, 20) or return 0;
+            return 0 if !$pid || $pid == $old;
 
-    $self->signal('WINCH', $old);
-    wait_until(sub { !grep { $_ != $new } $self->processes($old) }, 30)
-        or return 0;
+            $self->{pid} = $new = adopt($pid);
+        }
 
-    return defined stop_process($old, 'QUIT', 20);
+        if (!$ending) {
+            return 0 if $self->workers < $workers;
+
+            $self->signal('WINCH', $old);
+            $ending = 'WINCH';
+        }
+
+        if ($ending eq 'WINCH') {
+            return 0 if grep { $_ != $new } $self->processes($old);
+
+            $self->signal('QUIT', $old);
+            $ending = 'QUIT';
+        }
+
+        return 0 if waitpid($old, POSIX::WNOHANG()) == 0;
+
+        disown($old);
+        return 1;
+    };
 }
 
 

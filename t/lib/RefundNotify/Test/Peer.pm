@@ -334,7 +334,7 @@ sub _readable {
 # off $conn->{in}; answer() says how it is answered, in steps:
 #
 #   [write => bytes] [sleep => s] [drip => bytes, s] [repeat => bytes, s]
-#   [close] [reset] [hang] [done]
+#   [close] [reset] [hang] [done] [call => code]
 
 sub input {
     my ($self, $conn) = @_;
@@ -470,6 +470,9 @@ sub advance {
 
         } elsif ($what eq 'hang') {
             $conn->{steps} = [];
+
+        } elsif ($what eq 'call') {
+            $value->();
 
         } elsif ($what eq 'done') {
             $self->ended($conn, 'answered');

@@ -9,12 +9,25 @@ package RefundNotify::Test::Stream;
 #       clients => [ $client, ... ],   each send goes to one of them
 #       path => $path,
 #       every => 0.05, again => 0.3)   s between two fresh ones, and after FAIL
+#
+#   and, for one that is of several merchants, abused, or kept by a History:
+#       make => sub { ... },       what to send next, each a hash of notify,
+#                                  shop, path, ladder, and of what is noted
+#       ladder => [ $seconds, ... ]   instead of again: then it is given up
+#       patience => $seconds,      hangs up when there is no answer by then
+#       leaves => sub { ... },     asked at each send: how the client goes away
+#                                  before it is answered: reset or close, both
+#                                  with half of it sent or all; "" as a rule
+#       most => $n,                open at once
+#       history => $history)       what is sent and answered is noted there,
+#                                  instead of in what sent() returns
 #   $stream->sent                      what was answered so far, in order:
 #                                      hashes with id, sent, at (times), answer
 #   $stream->flows($n, $since, $seconds)   waits until n that were sent since
 #                                      then got SUCCESS; true if they did
-#   $stream->finish($seconds)          no fresh ones; waits for the rest; true
-#                                      if every one was acknowledged
+#   $stream->ebb                       no fresh ones from now on
+#   $stream->finish($seconds)          likewise, and waits for the rest; true if
+#                                      every one was acknowledged, or given up
 #   $stream->early(@requests)          of what the business app got, which
 #                                      always accepts: the ids that were
 #                                      acknowledged before it had them
@@ -44,7 +57,9 @@ my $count = 0;
 sub new {
     my ($class, %option) = @_;
 
-    my $self = bless { path => '/', every => 0.05, again => 0.3, %option,
+    my $self = bless { path => '/', every => 0.05, again => 0.3,
+                       patience => 9e9, most => 9e9, leaves => sub { '' },
+                       %option,
                        log => scratch_dir() . '/stream-' . ++$count . '.jsonl',
                        seen => [], read => 0 }, $class;
 
@@ -105,10 +120,17 @@ sub gap {
 }
 
 
+sub ebb {
+    my ($self) = @_;
+
+    return CORE::kill 'USR1', $self->{pid};
+}
+
+
 sub finish {
     my ($self, $seconds) = @_;
 
-    CORE::kill 'USR1', $self->{pid};
+    $self->ebb;
 
     my $status = stop_process($self->{pid}, 0, slow($seconds));
 
@@ -164,54 +186,56 @@ sub _run {
 
     local $SIG{USR1} = sub { $ending = 1 };
 
-    open my $out, '>>:raw', $self->{log} or die "$self->{log}: $!\n";
+    open $self->{out}, '>>:raw', $self->{log} or die "$self->{log}: $!\n";
 
     while (!$ending || @due || %open) {
         my $now = time;
 
-        if (!$ending && $now >= $fresh) {
-            push @due, { at => $now, notify => $self->_notify };
-            $fresh = $now + $self->{every};
+        # what could not be sent in time is not made up for
+
+        $fresh = $now - 0.1 if $fresh < $now - 0.1;
+
+        while (!$ending && $now >= $fresh) {
+            push @due, map { { at => $now, tries => 0, %$_ } } $self->_make;
+            $fresh += $self->{every};
         }
 
         my @now = grep { $_->{at} <= $now } @due;
 
         @due = grep { $_->{at} > $now } @due;
 
-        for my $turn (@now) {
-            my $notify = $self->{pay}->resend($self->{shop}, $turn->{notify});
-            my $clients = $self->{clients};
-            my $connection = $clients->[ rand @$clients ]->connect;
+        while (@now && keys %open < $self->{most}) {
+            my $turn = shift @now;
+            my $socket = $self->_send($turn);
 
-            $connection->send('POST', $self->{path},
-                              [ @{ $notify->{headers} },
-                                Connection => 'close' ], $notify->{body});
+            if ($socket) {
+                $open{ fileno $socket } = $turn;
+                $select->add($socket);
 
-            if (!$connection->{socket}) {
-                push @due, { %$turn, at => $now + $self->{again} };
-                next;
+            } else {
+                push @due, $self->_next($turn);
             }
-
-            $open{ fileno $connection->{socket} }
-                = { %$turn, connection => $connection, sent => $now };
-            $select->add($connection->{socket});
         }
+
+        push @due, @now;
 
         for my $socket ($select->can_read(0.01)) {
             my $turn = $open{ fileno $socket };
             my $response = $turn->{connection}->step or next;
-            my $answer = $self->{pay}->answer($turn->{notify}, $response);
 
             delete $open{ fileno $socket };
             $select->remove($socket);
-            $turn->{connection}->close;
+            push @due, $self->_answered($turn,
+                            $self->{pay}->answer($turn->{notify}, $response));
+        }
 
-            syswrite $out, $json->encode({
-                id => $turn->{notify}{event_id}, sent => $turn->{sent},
-                at => time, answer => $answer }) . "\n";
+        for my $number (grep { $open{$_}{sent} < $now - $self->{patience} }
+                             keys %open)
+        {
+            my $turn = delete $open{$number};
 
-            push @due, { at => time + $self->{again},
-                         notify => $turn->{notify} } if $answer ne 'SUCCESS';
+            $select->remove($turn->{connection}{socket});
+            push @due, $self->_answered($turn, 'late');
         }
     }
 
@@ -221,12 +245,90 @@ sub _run {
 
 # Of either version in turn.
 
-sub _notify {
+sub _make {
     my ($self) = @_;
+
+    return $self->{make}->() if $self->{make};
 
     my $make = $self->{made}++ % 2 ? 'v2_notify' : 'v3_notify';
 
-    return $self->{pay}->$make($self->{shop});
+    return { notify => $self->{pay}->$make($self->{shop}) };
+}
+
+
+# The socket on which the answer will come, or none.
+
+sub _send {
+    my ($self, $turn) = @_;
+
+    my $notify = $turn->{forged} ? $turn->{notify}
+                 : $self->{pay}->resend($turn->{shop} // $self->{shop},
+                                        $turn->{notify});
+    my $clients = $self->{clients};
+    my $connection = $clients->[ rand @$clients ]->connect;
+    my $leaves = $self->{leaves}->();
+    my $body = $notify->{body};
+
+    $turn->{connection} = $connection;
+    $turn->{tries}++;
+    $turn->{send} = "$$." . ++$self->{sends};
+
+    $self->{history}->note(sent => id => $notify->{event_id},
+                           send => $turn->{send}, %{ $turn->{noted} })
+        if $self->{history};
+
+    $turn->{sent} = time;
+
+    $connection->send('POST', $turn->{path} // $self->{path},
+                      [ @{ $notify->{headers} }, Connection => 'close',
+                        'Content-Length' => length $body ],
+                      $leaves =~ /half/ ? substr $body, 0, length($body) / 2
+                                        : $body);
+
+    if ($leaves && $connection->{socket}) {
+        $leaves =~ /reset/ ? $connection->reset : $connection->close;
+        $self->_note($turn, 'left');
+    }
+
+    return $connection->{socket};
+}
+
+
+sub _answered {
+    my ($self, $turn, $answer) = @_;
+
+    $turn->{connection}->close;
+    $self->_note($turn, $answer);
+
+    return $answer eq 'SUCCESS' ? () : $self->_next($turn);
+}
+
+
+sub _note {
+    my ($self, $turn, $answer) = @_;
+
+    if ($self->{history}) {
+        $self->{history}->note(answered => id => $turn->{notify}{event_id},
+                               send => $turn->{send}, answer => $answer);
+        return;
+    }
+
+    syswrite $self->{out}, $json->encode({
+        id => $turn->{notify}{event_id}, sent => $turn->{sent}, at => time,
+        answer => $answer }) . "\n";
+    return;
+}
+
+
+# The same once more, later, if there is a later.
+
+sub _next {
+    my ($self, $turn) = @_;
+
+    my $ladder = $turn->{ladder} // $self->{ladder};
+    my $delay = $ladder ? $ladder->[ $turn->{tries} - 1 ] : $self->{again};
+
+    return defined $delay ? { %$turn, at => time + $delay } : ();
 }
 
 

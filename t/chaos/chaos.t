@@ -1,0 +1,569 @@
+#!/usr/bin/perl
+
+# Chaos: WeChat Pay sends the refunds of three merchants, in both versions, and
+# repeats them by its ladder, in time compressed; others send forged ones.
+# Meanwhile Redis, the business apps, nginx' processes, the disk and the clients
+# fail, one, two and three of them at a time.  In the end the faults stop, and
+# what RefundNotify::Test::History counts of what must not be is 0.
+#
+# The seed decides which faults strike at which time; the same seed and seconds
+# are the same faults.
+
+use lib 't/lib';
+use RefundNotify::Test;
+use RefundNotify::Test::BookingApp;
+use RefundNotify::Test::Certificate qw(rsa_key);
+use RefundNotify::Test::History qw(now violations);
+use RefundNotify::Test::Stream;
+
+use List::Util qw(max shuffle);
+use RefundNotify::Test::Util qw(write_file);
+use Time::HiRes qw(sleep);
+
+my $conf = <<'EOC';
+%%GLOBALS%%
+worker_processes     3;
+worker_rlimit_nofile %%FILES%%;
+
+events {
+    worker_connections 1024;
+}
+
+http {
+    %%HTTP%%
+
+    log_format notify '$msec $pid $status $refund_notify_result '
+                      '"$refund_notify_reason" $refund_notify_id '
+                      '$refund_notify_attempt';
+
+    access_log %%DISK%%/notify.log notify;
+    error_log  %%DISK%%/second.log info;
+    error_log  %%DIR%%/error.log info;
+
+    client_body_buffer_size 1k;
+
+    %%MERCHANTS%%
+
+    refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t: timeout=800ms;
+    refund_store local shm:64m;
+
+    refund_notify_deadline         1500ms;
+    refund_notify_delivery_timeout 6s;
+    refund_notify_lease            %%LEASE%%s;
+
+    upstream orders {
+        server 127.0.0.1:%%ORDERS%%;
+        keepalive 32;
+    }
+
+    upstream ledger {
+        server 127.0.0.1:%%LEDGER%%;
+        keepalive 32;
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        lingering_close       off;
+        client_body_temp_path %%DISK%%/body;
+
+        location = /redis {
+            refund_notify       shop;
+            refund_notify_pass  /internal/orders name=orders;
+            refund_notify_store main;
+        }
+
+        location = /both {
+            refund_notify       mall;
+            refund_notify_pass  /internal/orders name=orders;
+            refund_notify_pass  /internal/ledger name=ledger;
+            refund_notify_store main;
+        }
+
+        location = /local {
+            refund_notify       market;
+            refund_notify_pass  /internal/orders name=orders;
+            refund_notify_store local;
+        }
+
+        location = /internal/orders {
+            internal;
+            proxy_pass http://orders/refunds;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+
+        location = /internal/ledger {
+            internal;
+            proxy_pass http://ledger/refunds;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+    }
+}
+EOC
+
+my $LEASE = 4;
+my $STREAMS = 3;
+my $PATIENCE = 5;               # of WeChat Pay, which is not compressed
+my $FILES = 4096;
+
+# What is between the 16 sends, 15 s to 6 h, as half a second to twelve.
+
+my @LADDER = map { 0.153 * $_ ** 0.437 }
+                 15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10800,
+                 10800, 10800, 21600, 21600;
+
+my $seconds = $ENV{CHAOS_SECONDS} || 60;
+my $seed = $ENV{CHAOS_SEED} || 1 + int rand 1e9;
+my $rate = $ENV{CHAOS_RATE} || 120;
+
+# A disk that can be full is root's to make; it is gone with this process, for
+# nobody else sees it.
+
+if ($> == 0 && !$ENV{CHAOS_OWN_MOUNTS}
+    && system('unshare --mount true 2>/dev/null') == 0)
+{
+    $ENV{CHAOS_OWN_MOUNTS} = 1;
+    exec 'unshare', '--mount', $^X, $0;
+}
+
+alarm $seconds + 300;
+
+my $disk = scratch_dir() . '/disk';
+my $owner = $$;
+my $small;
+
+mkdir $disk or die "$disk: $!\n";
+
+if ($ENV{CHAOS_OWN_MOUNTS}) {
+    $small = system('mount', '-t', 'tmpfs', '-o', 'size=8m,mode=755', 'none',
+                    $disk) == 0;
+}
+
+END {
+    if ($small && $$ == $owner) {
+        local $?;
+        system 'umount', '-l', $disk;
+    }
+}
+
+my $pay = wechatpay();
+my %shops = map { $_ => $pay->merchant(name => $_) } qw(shop mall market);
+my %to = (
+    shop   => { path => '/redis', store => 'main', targets => [ 'orders' ] },
+    mall   => { path => '/both',  store => 'main',
+                targets => [ 'orders', 'ledger' ] },
+    market => { path => '/local', store => 'local', targets => [ 'orders' ] },
+);
+
+rsa_key($_) for 'forger', map { $_->{public_key_id}[0] } values %shops;
+
+my $history = RefundNotify::Test::History->new;
+my $redis = redis();
+my %apps = map {
+    $_ => RefundNotify::Test::BookingApp->new(history => $history,
+                                              target => $_)
+} qw(orders ledger);
+my $nginx = nginx(with_merchants($conf, values %shops), daemon => 1,
+                  vars => { LEASE => $LEASE, FILES => $FILES, DISK => $disk,
+                            REDIS => $redis->port,
+                            ORDERS => $apps{orders}->port,
+                            LEDGER => $apps{ledger}->port });
+
+# The faults, by what they befall; of each kind there is one at a time.  How
+# long they last, what they explain, and what is done at the begin, at the end,
+# and every so often between.
+
+my $some = qr/\d{20}[0-6]:/;    # seven of ten ids
+my $picked;                     # the worker that stops
+
+# What an app does when nothing is wrong: of ten one takes its time, and of a
+# hundred one takes longer than the lease.
+
+my @usual = ({ id => qr/\d{20}77:/, delay => $LEASE + 1 },
+             { id => qr/\d{20}7:/, delay => 0.3 });
+
+$_->rules(@usual) for values %apps;
+
+my %FAULTS = (
+    redis => {
+        'Redis stops for a moment' => {
+            lasts => [ 0.2, 0.8 ], hampers => [ 'main' ],
+            begin => sub { $redis->pause }, end => sub { $redis->resume } },
+        'Redis stops' => {
+            lasts => [ 5, 6 ], hampers => [ 'main' ],
+            begin => sub { $redis->pause }, end => sub { $redis->resume } },
+        'Redis is killed, and comes back empty' => {
+            lasts => [ 0.1, 2 ], hampers => [ 'main' ], forgets => [ 'main' ],
+            begin => sub { $redis->kill }, end => sub { $redis->restart } },
+        'Redis is flushed' => {
+            lasts => [ 0, 0 ], forgets => [ 'main' ],
+            begin => sub { $redis->command('FLUSHALL') } },
+        'Redis is read-only' => {
+            lasts => [ 0.5, 3 ], hampers => [ 'main' ],
+            begin => sub { $redis->command(qw(REPLICAOF 127.0.0.1 1)) },
+            end => sub { $redis->command(qw(REPLICAOF NO ONE)) } },
+        'Redis is out of memory' => {
+            lasts => [ 0.5, 3 ], hampers => [ 'main' ],
+            begin => sub { $redis->command(qw(CONFIG SET maxmemory 1)) },
+            end => sub { $redis->command(qw(CONFIG SET maxmemory 0)) } },
+        'Redis cuts connections' => {
+            lasts => [ 0.3, 3 ], hampers => [ 'main' ],
+            every => 0.1,
+            again => sub { $redis->command(qw(CLIENT KILL TYPE normal)) } },
+    },
+
+    app => {
+        'an app refuses connections' => {
+            lasts => [ 0.5, 3 ],
+            begin => sub { $_[0]->accepting('no'); $_[0]->drop },
+            end => sub { $_[0]->accepting('yes') } },
+        'an app resets connections' => {
+            lasts => [ 0.5, 3 ],
+            begin => sub { $_[0]->accepting('reset'); $_[0]->drop },
+            end => sub { $_[0]->accepting('yes') } },
+        'an app does not read' => {
+            lasts => [ 0.5, 3 ],
+            begin => sub { $_[0]->accepting('hang'); $_[0]->drop },
+            end => sub { $_[0]->accepting('yes'); $_[0]->drop } },
+        'an app is started again' => {
+            lasts => [ 0.5, 2 ], every => 0.2, again => sub { $_[0]->drop } },
+        rule('an app refuses', 3, status => 500, refuses => 1),
+        rule('an app is busy', 3, status => 503, refuses => 1),
+        rule('an app resets', 3, fault => 'reset', refuses => 1),
+        rule('an app books, and resets', 3, fault => 'reset'),
+        rule('an app books, and never answers', 4, fault => 'hang'),
+        rule('an app books, and its answer is cut', 3, body => 'x' x 99,
+             cut => 50),
+        rule('an app is slow', 4, delay => 2),
+        rule('an app drips', 3, every => 0.03),
+        rule('an app hangs up after it', 3, hang_up => 1),
+    },
+
+    master => {
+        'nginx is told to reload each second' => {
+            lasts => [ 3, 5 ], every => 1, again => sub {
+                $nginx->signal('HUP') } },
+        'nginx is upgraded' => {
+            lasts => [ 0.5, 0.5 ], forgets => [ 'local' ],
+            until => sub { $nginx->upgrading } },
+        'file descriptors run out' => {
+            lasts => [ 2, 4 ], hampers => [ 'main' ],
+            begin => sub { files(few()) },
+            end => sub { files($FILES) } },
+    },
+
+    worker => {
+        'workers are killed' => {
+            lasts => [ 1, 3 ], every => 0.4,
+            again => sub { $nginx->signal(KILL => worker()) } },
+        'a worker stops for a moment' => {
+            lasts => [ 0.2, 0.8 ], stops => 1,
+            begin => sub { $nginx->signal(STOP => $picked = worker()) },
+            end => sub { $nginx->signal(CONT => $picked) } },
+        'a worker stops for longer than the lease' => {
+            lasts => [ $LEASE + 1, $LEASE + 2 ], stops => 1,
+            hampers => [ 'main', 'local' ],
+            begin => sub { $nginx->signal(STOP => $picked = worker()) },
+            end => sub { $nginx->signal(CONT => $picked) } },
+    },
+
+    clients => {
+        leaving('clients reset', 'reset all'),
+        leaving('clients reset in the middle', 'reset half'),
+        leaving('clients close', 'close all'),
+        leaving('clients close in the middle', 'close half'),
+    },
+
+    disk => {
+        'the disk is full' => {
+            lasts => [ 1, 3 ],
+            begin => sub { fill() if $small },
+            end => sub { unlink "$disk/filler";
+                         truncate $_, 0 for glob "$disk/*.log" } },
+    },
+);
+
+
+sub rule {
+    my ($name, $longest, %rule) = @_;
+
+    return ($name => { lasts => [ 0.5, $longest ],
+                       begin => sub { $_[0]->rules({ id => $some, %rule },
+                                                   @usual) },
+                       end => sub { $_[0]->rules(@usual) } });
+}
+
+
+sub leaving {
+    my ($name, $how) = @_;
+
+    return ($name => { lasts => [ 0.5, 3 ], leaves => $how });
+}
+
+
+sub worker {
+    my @workers = $nginx->workers;
+
+    return $workers[ rand @workers ];
+}
+
+
+sub files {
+    my ($n) = @_;
+
+    $nginx->{vars}{FILES} = $n;
+    $nginx->write_file('nginx.conf', $nginx->{conf});
+    $nginx->signal('HUP');
+    return;
+}
+
+
+# Enough for a worker to begin, which has those of the master, and five beside
+# them for Redis, clients and apps.
+
+sub few {
+    return 10 + (() = glob '/proc/' . $nginx->pid . '/fd/*');
+}
+
+
+sub fill {
+    open my $file, '>', "$disk/filler" or return;
+
+    for my $size (65536, 512, 1) {
+        1 while syswrite $file, 'x' x $size;
+    }
+
+    return;
+}
+
+
+# The faults of a seed, by time.  They are dealt like cards, so that each comes
+# before one comes again.
+
+sub schedule {
+    my @deck;
+    my @faults;
+    my $at = 2;
+
+    srand $seed;
+
+    while ($at < $seconds - 8) {
+        my (%struck, $end);
+
+        for (1 .. 1 + int rand 3) {
+            @deck = (@deck, shuffle map { my $kind = $_;
+                                          map { [ $kind, $_ ] }
+                                              sort keys %{ $FAULTS{$kind} } }
+                                        sort keys %FAULTS)
+                if @deck < 8;
+
+            my ($i) = grep { !$struck{ $deck[$_][0] } } 0 .. $#deck;
+            my ($kind, $name) = @{ splice @deck, $i, 1 };
+            my $fault = $FAULTS{$kind}{$name};
+            my ($least, $most) = @{ $fault->{lasts} };
+            my $from = $at + rand 1;
+            my $to = $from + $least + rand($most - $least);
+
+            $struck{$kind} = 1;
+            push @faults, { %$fault, name => $name, from => $from, to => $to,
+                            app => (sort keys %apps)[ rand 2 ] };
+            $end = max($to, $end // 0);
+        }
+
+        $at = $end + rand 1.5;
+    }
+
+    srand;
+    return sort { $a->{from} <=> $b->{from} } @faults;
+}
+
+
+# What is sent next, in the stream's own process: mostly a refund, one of
+# several of an order, as a notify of either version, or of both.
+
+my %orders;
+
+sub refunds {
+    my ($name) = (keys %shops)[ rand 3 ];
+    my $shop = $shops{$name};
+    my $order = $orders{$name};
+    my $number = RefundNotify::Test::WeChatPay::number();
+
+    if (!$order || $order->{left} < 100 || rand() < 0.3) {
+        my $total = 1000 + int rand 100_000;
+
+        $order = $orders{$name} = {
+            total => $total, left => $total,
+            same => { transaction_id => "42000002152$number",
+                      out_trade_no => "7110$number" } };
+    }
+
+    my $refund = 1 + int rand $order->{left};
+
+    $order->{left} -= $refund;
+
+    my %same = (%{ $order->{same} }, refund_id => "503004089420$number",
+                out_refund_no => "1318$number",
+                -status => (('SUCCESS') x 10, qw(CLOSED ABNORMAL))[ rand 12 ]);
+    my @versions = rand() < 0.1 && $same{-status} ne 'ABNORMAL'
+                   ? qw(v2 v3) : (qw(v2 v3))[ rand 2 ];
+    my @turns = map {
+        turn($name, notify($_, $shop, $order->{total}, $refund, %same), $refund)
+    } @versions;
+
+    push @turns, forged($name, $order->{total}, $refund + 1, %same)
+        if rand() < 0.1;
+
+    return @turns;
+}
+
+
+sub notify {
+    my ($version, $shop, $total, $refund, %option) = @_;
+
+    return $version eq 'v2'
+           ? $pay->v2_notify($shop, total_fee => $total, refund_fee => $refund,
+                             settlement_total_fee => $total,
+                             settlement_refund_fee => $refund, %option)
+           : $pay->v3_notify($shop, amount => {
+                                 total => $total, refund => $refund,
+                                 payer_total => $total,
+                                 payer_refund => $refund }, %option);
+}
+
+
+sub turn {
+    my ($name, $notify, $refund, %option) = @_;
+
+    return { notify => $notify, shop => $shops{$name},
+             path => $to{$name}{path}, ladder => \@LADDER,
+             noted => { amount => $refund, genuine => 1,
+                        store => $to{$name}{store},
+                        targets => $to{$name}{targets} }, %option };
+}
+
+
+# One that asks for more, of the same refund or of one that there is not.
+
+sub forged {
+    my ($name, $total, $refund, %same) = @_;
+
+    my $shop = $shops{$name};
+    my ($other) = grep { $_ ne $name } keys %shops;
+    my @forged = (
+        sub { notify(v2 => $shop, @_, -key => 'x' x 32) },
+        sub { notify(v2 => $shop, @_, -req_info => 'AAAAAAAAAAAAAAAAAAAAAA==')
+        },
+        sub { notify(v2 => $shops{$other}, @_) },
+        sub { notify(v3 => $shop, @_, -signing_key => rsa_key('forger')) },
+        sub { notify(v3 => $shop, @_, -timestamp => time - 3600) },
+        sub { notify(v3 => $shop, @_, -probe => 1) },
+        sub { notify(v3 => $shop, @_, -key => 'x' x 32) },
+        sub { notify(v3 => $shops{$other}, @_) },
+    );
+
+    delete @same{ 'refund_id', 'out_refund_no' } if rand() < 0.5;
+
+    my $turn = turn($name, $forged[ rand @forged ]->($total, $refund, %same),
+                    $refund, forged => 1, ladder => []);
+
+    $turn->{noted}{genuine} = 0;
+    return $turn;
+}
+
+
+my @faults = schedule();
+my $start = now();
+
+note("seed $seed, $seconds s, $rate events a second");
+note('no disk can be mounted here that could be full: none will be')
+    if !$small;
+
+my @streams = map {
+    RefundNotify::Test::Stream->new(
+        pay => $pay, clients => [ client($nginx) ], history => $history,
+        every => $STREAMS / $rate, patience => $PATIENCE, most => 200,
+        make => \&refunds,
+        leaves => sub {
+            my $at = now() - $start;
+            my ($fault) = grep { $_->{leaves} && $_->{from} <= $at
+                                 && $at <= $_->{to} } @faults;
+
+            return rand() < 0.5 ? $fault->{leaves} : '' if $fault;
+            return rand() < 0.02 ? 'reset all' : '';
+        })
+} 1 .. $STREAMS;
+
+my @active;
+my @left = @faults;
+
+while (@left || @active || now() < $start + $seconds) {
+    my $at = now() - $start;
+
+    while (@left && $left[0]{from} <= $at) {
+        my $fault = shift @left;
+
+        note(sprintf '%6.2f s, for %4.2f s: %s%s', @$fault{'from'},
+             $fault->{to} - $fault->{from}, $fault->{name},
+             $fault->{name} =~ /^an app/ ? " ($fault->{app})" : '');
+
+        $fault->{at} = now();
+        $fault->{begin}->($apps{ $fault->{app} }) if $fault->{begin};
+        $fault->{ready} = $fault->{until}->() if $fault->{until};
+        $fault->{next} = $at;
+        push @active, $fault;
+    }
+
+    for my $fault (@active) {
+        if ($fault->{every} && $fault->{next} <= $at && $at < $fault->{to}) {
+            $fault->{again}->($apps{ $fault->{app} });
+            $fault->{next} += $fault->{every};
+        }
+
+        next if $at < $fault->{to}
+                || $fault->{ready} && !$fault->{ready}->();
+
+        $fault->{end}->($apps{ $fault->{app} }) if $fault->{end};
+        $fault->{over} = 1;
+
+        $history->note(fault => at => $fault->{at}, until => now(),
+                       map { $_ => $fault->{$_} }
+                           grep { defined $fault->{$_} }
+                                qw(name forgets hampers stops));
+    }
+
+    @active = grep { !$_->{over} } @active;
+    sleep 0.02;
+}
+
+is(scalar(grep { $_->{over} } @faults), @faults, @faults . ' faults, and over');
+
+$_->ebb for @streams;
+ok($_->finish(150), 'the ladder has run out') for @streams;
+
+my $found = $history->check(lease => $LEASE);
+
+note($_) for split /\n/, $history->table($found);
+note(sprintf 'seed %d, %.0f events a second', $seed,
+     $found->{events} / $seconds);
+
+is(join(', ', grep { defined } @{ $found->{$_} }[0 .. 4]), '', "none: $_")
+    for violations();
+
+cmp_ok($found->{events}, '>', $seconds, 'under load indeed');
+cmp_ok($found->{$_}, '>', 0, "there were some: $_") for qw(forged again);
+
+$nginx->allow(qr/\[alert\] .* worker process \d+ exited on signal 9/,
+              qr/\(24: Too many open files\)/,
+              qr/\(28: No space left on device\)/,
+              qr/\[alert\] .* write\(\) to "[^"]*" was incomplete/,
+
+              # nginx' own, when descriptors run out: it cannot be handed one
+              # by the master; and a worker that waits for one to accept with
+              # tries once more when its sockets are closed already
+
+              qr/\[alert\] .* recvmsg\(\) truncated data/,
+              qr/\[alert\] .* accept4\(\) failed \(9: Bad file descriptor\)/);
+no_secrets($nginx, map { $pay->secrets($_) } values %shops);
+
+done_testing;
