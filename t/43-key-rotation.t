@@ -85,18 +85,20 @@ my %key = (v2_old => 'o' x 32, v2_new => 'n' x 32,
 my %serial = (key_old => 'PUB_KEY_ID_0119000001092023010100000000000001',
               key_new => 'PUB_KEY_ID_0119000001092024010100000000000002',
               certificate => '5157F09EFDC096DE15EBE81A47057A7232F1B8E1',
+              other => '6157F09EFDC096DE15EBE81A47057A7232F1B8E2',
               cert_old => '1DDE55AD98ED71D6EDD4A4A16996DE7B47773A8C',
               cert_new => '2DDE55AD98ED71D6EDD4A4A16996DE7B47773A8D');
 my %whsec = (old => 'whsec_' . encode_base64('a' x 24, ''),
              new => 'whsec_' . encode_base64('b' x 24, ''));
 
 # What nginx is configured with, and what WeChat Pay and the app use: lists, of
-# which a notify takes one after the other.
+# which a notify takes one after the other.  WeChat Pay has the keys of "serial"
+# and knows no other; notifies are signed with those of "signs".
 
 my %nginx = (v2 => [ 'v2_old' ], v3 => [ 'v3_old' ], public => [ 'key_old' ],
              certificate => [], cert => 'cert_old', whsec => [ 'old' ]);
 my %world = (v2 => [ 'v2_old' ], v3 => [ 'v3_old' ], serial => [ 'key_old' ],
-             cert => [ 'cert_old' ], whsec => 'old');
+             signs => [ 'key_old' ], cert => [ 'cert_old' ], whsec => 'old');
 
 my $app = business_app();
 my $server = wechatpay_server(merchants => [ merchant(\%world) ],
@@ -141,6 +143,9 @@ my @rotations = (
     [ "WeChat Pay's public key",
       [ nginx => public => [ qw(key_old key_new) ] ],
       [ world => serial => [ qw(key_old key_new) ] ],
+      [ world => signs => [ qw(key_old key_new) ] ],
+      [ nginx => public => [ qw(key_new key_old) ] ],
+      [ world => signs => [ 'key_new' ] ],
       [ world => serial => [ 'key_new' ] ],
       [ nginx => public => [ 'key_new' ],
         refused => [ unverified => 'v3', -serial => $serial{key_old} ] ] ],
@@ -148,13 +153,17 @@ my @rotations = (
     [ "to WeChat Pay's certificate",
       [ nginx => certificate => [ 'certificate' ] ],
       [ world => serial => [ qw(key_new certificate) ] ],
-      [ world => serial => [ 'certificate' ] ],
+      [ world => signs => [ qw(key_new certificate) ] ],
+      [ world => signs => [ 'certificate' ] ],
       [ nginx => public => [],
-        refused => [ unverified => 'v3', -serial => $serial{key_new} ] ] ],
+        refused => [ unverified => 'v3', -serial => $serial{key_new} ] ],
+      [ world => serial => [ 'certificate' ] ] ],
 
     [ 'and back to the public key',
-      [ nginx => public => [ 'key_new' ] ],
       [ world => serial => [ qw(certificate key_new) ] ],
+      [ nginx => public => [ 'key_new' ] ],
+      [ world => signs => [ qw(certificate key_new) ] ],
+      [ world => signs => [ 'key_new' ] ],
       [ world => serial => [ 'key_new' ] ],
       [ nginx => certificate => [],
         refused => [ unverified => 'v3',
@@ -237,16 +246,40 @@ note(scalar @notifies, ' notifies, ', scalar @calls, ' refunds, ', $steps,
      ' steps');
 
 
+# The key that calls name: the first public key, or else the first certificate.
+# One that WeChat Pay does not have any more, or not yet, has them refused.
+
+my $SERIAL = 'an unknown Wechatpay-Serial';
+
+for ([ 'the old key is still the first', [ qw(key_old key_new) ], [],
+       [ 'key_new' ], $SERIAL ],
+     [ 'the new one is the first', [ qw(key_new key_old) ], [], [ 'key_new' ],
+       '' ],
+     [ 'it is the first too early', [ qw(key_new key_old) ], [], [ 'key_old' ],
+       $SERIAL ],
+     [ 'a key beside a certificate', [ 'key_new' ], [ 'certificate' ],
+       [ 'certificate' ], $SERIAL ],
+     [ 'the certificate alone', [], [ 'certificate' ], [ 'certificate' ], '' ],
+     [ 'the new certificate is the first', [], [ qw(certificate other) ],
+       [ 'certificate' ], '' ],
+     [ 'the old certificate is the first', [], [ qw(other certificate) ],
+       [ 'certificate' ], $SERIAL ])
+{
+    my ($name, $public, $certificate, $serial, $problem) = @$_;
+
+    @nginx{qw(public certificate)} = ($public, $certificate);
+    calls($name, { %world, serial => $serial }, $problem,
+          $problem ? '400 rejected PARAM_ERROR' : '200 accepted');
+}
+
+@nginx{qw(public certificate)} = ([ 'key_new' ], []);
+
+
 # the certificate that WeChat Pay no longer takes
 
 $nginx{cert} = 'cert_old';
-is(configure(), '0', 'the old certificate again: nginx -t');
-ok($nginx->reload, 'reload');
-$server->forget;
-unlike(caller_of($nginx)->create('/v3')->{line}, qr/accepted/,
-       'the old certificate: no refund');
-is(join(' ', $server->problems), 'Authorization: another serial_no',
-   'as WeChat Pay does not know it any more');
+calls('the old certificate again', \%world,
+      'Authorization: another serial_no', '401 rejected SIGN_ERROR');
 
 no_secrets($nginx, values %key, values %whsec,
            map { $pay->secrets(merchant({ %world, cert => [ $_ ] })) }
@@ -266,8 +299,8 @@ sub merchant {
         mch_id => '1900000109', app_id => [ 'wx8888888888888888' ],
         v2_key => [ map { $key{$_} } @{ $keys->{v2} } ],
         v3_key => [ map { $key{$_} } @{ $keys->{v3} } ],
-        public_key_id => [ @serial{ qw(key_old key_new) } ],
-        serial => [ $serial{certificate} ],
+        public_key_id => [ @serial{ grep { /^key/ } @{ $keys->{serial} } } ],
+        serial => [ @serial{ grep { !/^key/ } @{ $keys->{serial} } } ],
         merchant_serial => $serial{$cert},
         former_serial => [ map { $serial{$_} } @former ]);
 }
@@ -277,10 +310,9 @@ sub merchant {
 # says if it is not content.
 
 sub configure {
-    my $shop = merchant({ %nginx, cert => [ $nginx{cert} ] });
-
-    $shop->{public_key_id} = [ map { $serial{$_} } @{ $nginx{public} } ];
-    $shop->{serial} = [ map { $serial{$_} } @{ $nginx{certificate} } ];
+    my $shop = merchant({ %nginx, cert => [ $nginx{cert} ],
+                          serial => [ map { @$_ }
+                                         @nginx{qw(public certificate)} ] });
 
     $nginx->{vars}{MERCHANT} = $pay->write($shop, $nginx->dir);
     $nginx->{vars}{SIGNING} = join "\n" . ' ' x 12, map {
@@ -359,7 +391,7 @@ sub send_notify {
     my $method = "${version}_notify";
     my $notify = $pay->$method(
         merchant($now), -key => $key{ turn($n, $now->{$version}) },
-        -serial => $serial{ turn($n, $now->{serial}) });
+        -serial => $serial{ turn($n, $now->{signs}) });
     my $response = client($nginx)->post('/wechatpay/notify', $notify);
 
     return { id => $notify->{event_id},
@@ -447,6 +479,23 @@ sub refused {
         is($pay->answer($notify, $response), $result, "$step: the old one");
     }
 
+    return;
+}
+
+
+# A refund asked for by APIv3, of a WeChat Pay that has these keys, and what that
+# has to say against it, and the app reads.
+
+sub calls {
+    my ($name, $keys, $problem, $line) = @_;
+
+    is(configure(), '0', "$name: nginx -t");
+    ok($nginx->reload, "$name: reload");
+    $server->merchants(merchant($keys));
+    $server->forget;
+
+    is(caller_of($nginx)->create('/v3')->{line}, $line, "$name: a refund");
+    is(join(' ', $server->problems), $problem, "$name: WeChat Pay's objection");
     return;
 }
 

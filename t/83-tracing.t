@@ -132,6 +132,8 @@ for my $version (qw(v2 v3)) {
     $line = identified("$version, delivered", $notify, 'delivered', ++$n);
     is($line->{traceparent}, $TRACE, 'the trace that it came with');
     is($line->{status}, 200, 'its status');
+    is($line->{serial}, $version eq 'v3' ? $shop->{public_key_id}[0] : '',
+       'the key that it names');
     is("$line->{attempt} $line->{refund_status}", '1, 1 SUCCESS',
        'its attempts and status');
     like($line->{store_time}, qr/^\d+\.\d{3}, \d+\.\d{3}$/, 'times');

@@ -484,7 +484,7 @@ wechatpay_merchant_serial(const wechatpay_merchant_t *merchant)
     serial.data = NULL;
     serial.len = 0;
 
-    verifier = wechatpay_merchant_newest(merchant);
+    verifier = wechatpay_merchant_named(merchant);
 
     if (verifier != NULL) {
         serial.data = verifier->serial;
@@ -496,23 +496,22 @@ wechatpay_merchant_serial(const wechatpay_merchant_t *merchant)
 
 
 const wechatpay_v3_verifier_t *
-wechatpay_merchant_newest(const wechatpay_merchant_t *merchant)
+wechatpay_merchant_named(const wechatpay_merchant_t *merchant)
 {
     size_t                          i;
     const wechatpay_v3_verifier_t  *verifier;
 
     /* an id is the only serial that has other than hexadecimal digits */
 
-    for (i = merchant->nverifiers; i != 0; i--) {
-        verifier = &merchant->verifiers[i - 1];
+    for (i = 0; i < merchant->nverifiers; i++) {
+        verifier = &merchant->verifiers[i];
 
         if (verifier->serial[0] == WECHATPAY_PUBLIC_KEY_ID[0]) {
             return verifier;
         }
     }
 
-    return merchant->nverifiers != 0
-           ? &merchant->verifiers[merchant->nverifiers - 1] : NULL;
+    return merchant->nverifiers != 0 ? &merchant->verifiers[0] : NULL;
 }
 
 

@@ -128,8 +128,10 @@ wechatpay_key_error_t wechatpay_merchant_check_calls(
 
 /*
  * The id of the key that WeChat Pay is asked to sign answers with, and that
- * secrets are encrypted to: that of the public key configured last, or else of
- * the certificate configured last; len 0: there is neither.
+ * secrets are encrypted to: that of the public key configured first, or else of
+ * the certificate configured first; len 0: there is neither.  WeChat Pay
+ * refuses an id that it has not yet, or no longer: which key comes first is
+ * for those to choose who change it.
  */
 
 wechatpay_str_t wechatpay_merchant_serial(const wechatpay_merchant_t *merchant);

@@ -105,7 +105,7 @@ int wechatpay_merchant_is_provider(const wechatpay_merchant_t *merchant);
 
 /* The key of wechatpay_merchant_serial(), or NULL. */
 
-const wechatpay_v3_verifier_t *wechatpay_merchant_newest(
+const wechatpay_v3_verifier_t *wechatpay_merchant_named(
     const wechatpay_merchant_t *merchant);
 
 

@@ -997,7 +997,7 @@ wechatpay_request_encrypt(wechatpay_check_t *check, json_t *object,
         return 0;
     }
 
-    verifier = wechatpay_merchant_newest(check->merchant);
+    verifier = wechatpay_merchant_named(check->merchant);
 
     ctx = verifier ? EVP_PKEY_CTX_new(verifier->key, NULL) : NULL;
 

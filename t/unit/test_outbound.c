@@ -76,15 +76,15 @@ test_outbound_merchant(const char *name)
     assert_null(wechatpay_merchant_add_v2_key(merchant,
                                               test_str(OUTBOUND_V2_KEY_NEXT)));
 
-    /* a certificate that is configured last is not what is asked for */
+    /* the first public key is named, though a certificate comes before it */
 
+    assert_null(wechatpay_merchant_add_certificate(merchant,
+                                  test_str(OUTBOUND_CERTIFICATE), &from, &to));
+    assert_null(wechatpay_merchant_add_public_key(merchant,
+                      test_str(OUTBOUND_SERIAL), test_str(OUTBOUND_NEW_KEY)));
     assert_null(wechatpay_merchant_add_public_key(merchant,
                       test_str("PUB_KEY_ID_0119000001092024070100000000000001"),
                       test_str(OUTBOUND_OLD_KEY)));
-    assert_null(wechatpay_merchant_add_public_key(merchant,
-                      test_str(OUTBOUND_SERIAL), test_str(OUTBOUND_NEW_KEY)));
-    assert_null(wechatpay_merchant_add_certificate(merchant,
-                                  test_str(OUTBOUND_CERTIFICATE), &from, &to));
 
     assert_null(wechatpay_merchant_set_certificate(merchant,
                                   test_str(OUTBOUND_CERTIFICATE), &from, &to));

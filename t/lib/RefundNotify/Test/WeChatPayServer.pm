@@ -1036,8 +1036,11 @@ sub signed_v3 {
 
     return if $how eq 'none';
 
-    my $serial = $request->{headers}{'wechatpay-serial'}
-                 // $shop->{public_key_id}[0] // $shop->{serial}[0];
+    # with the key that was named, if it is one of WeChat Pay's
+
+    my $wanted = $request->{headers}{'wechatpay-serial'} // '';
+    my @serials = (@{ $shop->{public_key_id} }, @{ $shop->{serial} });
+    my ($serial) = ((grep { $_ eq $wanted } @serials), @serials);
     my $unknown = 'PUB_KEY_ID_0100000000000000000000000000';
 
     return $self->{pay}->signature_headers(
