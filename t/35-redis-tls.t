@@ -7,6 +7,8 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
+use RefundNotify::Test::Cluster;
+use RefundNotify::Test::Sentinel;
 use RefundNotify::Test::Certificate qw(rsa_key certificate);
 use RefundNotify::Test::Util qw(read_file write_file);
 use Time::HiRes qw(sleep time);
@@ -113,6 +115,12 @@ my %servers = map {
 } [ 'server' ], [ 'server', 1 ], map { [ $_ ] } qw(
     elsewhere wildcard expired tomorrow stranger selfsigned);
 
+my %tls = (cert => "$dir/server.pem", key => "$dir/server.key",
+           ca => "$dir/ca.pem");
+my $sentinel = RefundNotify::Test::Sentinel->new(tls => { %tls });
+my $cluster = RefundNotify::Test::Cluster->new(tls => { %tls }, masters => 3,
+                                               replicas => 0);
+
 my $CA = 'ca=%%SCRATCH%%/ca.pem';
 my $REFUSED = 'the certificate of Redis was refused';
 my $FAILED = 'TLS with Redis failed';
@@ -194,7 +202,18 @@ for (@stores) {
 push @lines, "    refund_store peer rediss://127.0.0.1:@{[$peer->port]} "
              . "timeout=500ms $CA;";
 
-for my $store ((map { "s$_" } 1 .. @stores), 'peer') {
+push @lines, map { "    refund_store $_->[0] $_->[1] prefix=t: timeout=2s "
+                   . "$_->[2];" }
+                 [ sentinel => $sentinel->url, $CA ],
+                 [ cluster => $cluster->url, $CA ],
+                 [ othersentinel => $sentinel->url,
+                   'ca=%%SCRATCH%%/other.pem' ],
+                 [ othercluster => $cluster->url,
+                   'ca=%%SCRATCH%%/other.pem' ];
+
+my @several = qw(sentinel cluster othersentinel othercluster);
+
+for my $store ((map { "s$_" } 1 .. @stores), 'peer', @several) {
     push @locations, <<"END";
         location = /$store {
             refund_notify shop;
@@ -311,6 +330,34 @@ for my $how (qw(hang close reset)) {
             'Redis did not answer in time');
     $server->resume;
     answers('resumed', '/s1', $pay->v3_notify($shop), 'delivered');
+}
+
+
+# the same of sentinels and the master that they name, and of a cluster
+
+{
+    for my $n (1 .. 10) {
+        answers("$_, $n", "/$_", $pay->v3_notify($shop), 'delivered')
+            for qw(sentinel cluster);
+    }
+
+    for (qw(othersentinel othercluster)) {
+        answers($_, "/$_", $pay->v3_notify($shop), 'store_error');
+        like($nginx->error_log,
+             qr/\[error\].*"$_".*\Q$REFUSED\E \(.*$STRANGE/,
+             "$_: in the log");
+    }
+
+    my ($first) = $sentinel->sentinels;
+
+    $sentinel->watch;
+    $first->command('SENTINEL', 'FAILOVER', 'mymaster');
+    ok($sentinel->switched(20), 'the sentinels fail over');
+    ok(wait_until(sub {
+        my $notify = $pay->v3_notify($shop);
+        $pay->answer($notify, client($nginx)->post('/sentinel', $notify))
+            eq 'SUCCESS';
+    }, 10), '... and the new master is spoken to');
 }
 
 

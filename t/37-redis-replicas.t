@@ -6,6 +6,8 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
+use RefundNotify::Test::Cluster;
+use RefundNotify::Test::Sentinel;
 use RefundNotify::Test::Util qw(read_file);
 use Time::HiRes qw(sleep time);
 
@@ -31,6 +33,10 @@ http {
     refund_store denied   redis://127.0.0.1:%%REDIS%% prefix=t: cache=off
                           timeout=%%TIMEOUT%%ms min_replicas=1
                           user=edge password_file=%%DIR%%/edge.password;
+    refund_store sentinel %%SENTINEL%% prefix=t: cache=off timeout=2s
+                          min_replicas=2;
+    refund_store cluster  %%CLUSTER%% prefix=t: cache=off timeout=2s
+                          min_replicas=1;
     refund_store scripted redis://127.0.0.1:%%SCRIPTED%% prefix=t: cache=off
                           timeout=%%TIMEOUT%%ms min_replicas=1;
 
@@ -77,6 +83,18 @@ http {
             refund_notify_store scripted;
         }
 
+        location = /sentinel {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store sentinel;
+        }
+
+        location = /cluster {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store cluster;
+        }
+
         location = /status {
             refund_status;
         }
@@ -103,11 +121,16 @@ my $master = redis(config => [
 my @replicas = map { redis(config => [
     "replicaof 127.0.0.1 @{[$master->port]}" ]) } 1 .. 2;
 
+my $sentinel = RefundNotify::Test::Sentinel->new;
+my $cluster = RefundNotify::Test::Cluster->new;
+
 all_there() or die "the replicas do not come up\n";
 
 my $nginx = nginx(with_merchants($conf, $shop),
                   vars => { APP => $app->port, REDIS => $master->port,
                             SCRIPTED => $scripted->port,
+                            SENTINEL => $sentinel->url,
+                            CLUSTER => $cluster->url,
                             TIMEOUT => 1000 * $TIMEOUT },
                   files => { 'edge.password' => "$password\n" });
 
@@ -346,6 +369,53 @@ my @waits = map { join ' ', @{ $_->{words} } }
 is_deeply([ grep { $_ ne "WAIT 1 @{[750 * $TIMEOUT]}" } @waits ], [ ],
           'no WAIT is for ever');
 unlike($nginx->error_log, qr/words-of-redis/, 'no word of Redis itself');
+
+
+# the same of the master that sentinels name, and of each node of a cluster
+
+for my $n (1 .. 5) {
+    my $notify = notify();
+    my $key = "t:{$notify->{event_id}}orders";
+    my $master = $sentinel->master;
+
+    accepted("sentinels, $n", '/sentinel', $notify);
+    is(scalar(grep { ($_->command('GET', $key) // '') =~ /^D/ }
+                   $sentinel->servers), 3, '... master and replicas have it');
+}
+
+{
+    my @notifies = map { notify() } 1 .. 60;
+    my @answers = map { $pay->answer($notifies[0], $_) }
+        client($nginx)->parallel([ map {
+            [ 'POST', '/cluster', $_->{headers}, $_->{body} ]
+        } @notifies ]);
+    my @behind;
+
+    is(scalar(grep { $_ eq 'SUCCESS' } @answers), 60, 'a cluster');
+
+    for (@notifies) {
+        my $key = "t:{$_->{event_id}}orders";
+        my $owner = $cluster->owner($cluster->slot($key));
+        my $replica = $cluster->replica($owner);
+
+        $replica->command('READONLY');
+        push @behind, $key if ($replica->command('GET', $key) // '') !~ /^D/;
+    }
+
+    is("@behind", '', '... each node\'s replica has its records');
+    unlike($nginx->error_log, qr/"(?:cluster|sentinel)": \d+ accepted/,
+           '... nothing is logged');
+
+    my $notify = notify();
+    my $replica = $cluster->replica($cluster->owner(
+        $cluster->slot("t:{$notify->{event_id}}orders")));
+
+    $replica->pause;
+    accepted("a node's replica is stopped", '/cluster', $notify);
+    logged("a node's replica is stopped", 'cluster',
+           'none has acknowledged them in time');
+    $replica->resume;
+}
 
 
 # the master goes, or nginx, while they wait

@@ -4,6 +4,7 @@ package RefundNotify::Test::Cluster;
 #
 #   $cluster = RefundNotify::Test::Cluster->new(
 #       masters => 3, replicas => 1,
+#       tls => { ... },            ports with TLS, as of Redis, which url names
 #       config => [ line, ... ])   more lines for the redis.conf of each
 #
 #   $cluster->url                  redis+cluster://127.0.0.1:...
@@ -74,8 +75,8 @@ sub url {
 
     @nodes = $self->nodes if !@nodes;
 
-    return 'redis+cluster://'
-           . join ',', map { '127.0.0.1:' . $_->port } @nodes;
+    return ($self->{tls} ? 'rediss' : 'redis') . '+cluster://'
+           . join ',', map { '127.0.0.1:' . ($_->tls_port // $_->port) } @nodes;
 }
 
 
@@ -85,6 +86,7 @@ sub _start {
     # the bus takes a port of its own, which is the port's plus 10000 otherwise
 
     my $node = RefundNotify::Test::Redis->new(
+        $self->{tls} ? (tls => $self->{tls}) : (),
         arguments => [ '--cluster-port', free_port() ],
         config => [ 'cluster-enabled yes',
                     'cluster-node-timeout ' . slow(NODE_TIMEOUT),

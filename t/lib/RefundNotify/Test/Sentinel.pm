@@ -5,6 +5,7 @@ package RefundNotify::Test::Sentinel;
 #
 #   $set = RefundNotify::Test::Sentinel->new(
 #       replicas => 2, sentinels => 3,
+#       tls => { ... },            with TLS among all, as of Redis, and in url
 #       config => [ line, ... ],   more lines for the redis.conf of each server
 #       sentinel_config => [ line, ... ])   and of each sentinel
 #
@@ -38,27 +39,35 @@ sub new {
 
     my @config = ('repl-diskless-sync-delay 0', 'repl-ping-replica-period 1',
                   @{ $option{config} || [] });
-    my $master = RefundNotify::Test::Redis->new(config => \@config);
-    my $self = bless { servers => [ $master ] }, $class;
-    my $place = '127.0.0.1 ' . $master->port;
+    my @tls;
+
+    if ($option{tls}) {
+        push @config, 'tls-replication yes';
+        @tls = (tls => $option{tls});
+    }
+
+    my $master = RefundNotify::Test::Redis->new(@tls, config => \@config);
+    my $self = bless { servers => [ $master ], tls => $option{tls} }, $class;
+    my $place = '127.0.0.1 ' . _port($master);
 
     for (1 .. $option{replicas} // 2) {
         push @{ $self->{servers} },
              RefundNotify::Test::Redis->new(
-                 config => [ @config, "replicaof $place" ]);
+                 @tls, config => [ @config, "replicaof $place" ]);
     }
 
     my $down = slow(DOWN_AFTER);
-    my @others = map { ' ' . MASTER . ' 127.0.0.1 ' . $_->port }
+    my @others = map { ' ' . MASTER . ' 127.0.0.1 ' . _port($_) }
                      @{ $self->{servers} }[ 1 .. $#{ $self->{servers} } ];
     my @known;
 
     for my $n (1 .. $option{sentinels} // 3) {
         my $id = sprintf '%040x', $n;
         my $sentinel = RefundNotify::Test::Redis->new(
-            arguments => [ '--sentinel' ],
+            @tls, arguments => [ '--sentinel' ],
             config => [
                 @{ $option{sentinel_config} || [] },
+                $option{tls} ? 'tls-replication yes' : (),
                 "sentinel myid $id",
                 'sentinel monitor ' . MASTER . " $place "
                 . (int(($option{sentinels} // 3) / 2) + 1),
@@ -70,7 +79,7 @@ sub new {
             ]);
 
         push @{ $self->{sentinels} }, $sentinel;
-        push @known, '127.0.0.1 ' . $sentinel->port . " $id";
+        push @known, '127.0.0.1 ' . _port($sentinel) . " $id";
     }
 
     $self->whole(20) or die "the sentinels do not find all servers\n";
@@ -86,8 +95,8 @@ sub sentinels { return @{ $_[0]{sentinels} } }
 sub url {
     my ($self) = @_;
 
-    return 'redis+sentinel://'
-           . join(',', map { '127.0.0.1:' . $_->port } $self->sentinels)
+    return ($self->{tls} ? 'rediss' : 'redis') . '+sentinel://'
+           . join(',', map { '127.0.0.1:' . _port($_) } $self->sentinels)
            . '/' . MASTER;
 }
 
@@ -98,7 +107,14 @@ sub master {
     my $named = $self->{sentinels}[0]->command(
         'SENTINEL', 'get-master-addr-by-name', MASTER);
 
-    return (grep { $_->port == $named->[1] } $self->servers)[0];
+    return (grep { _port($_) == $named->[1] } $self->servers)[0];
+}
+
+
+sub _port {
+    my ($server) = @_;
+
+    return $server->tls_port // $server->port;
 }
 
 
