@@ -109,6 +109,9 @@ http {
 EOC
 
 my $TIMEOUT = slow(1) > 1 ? 1.6 : 0.4;
+# a machine that is slow enough is late with WAIT's answer, too
+
+my $LATE = 'Redis did not answer in time';
 my $password = 'edge-7hRz3mYp5N';
 
 my $pay = wechatpay();
@@ -201,11 +204,13 @@ sub counted {
 
 
 sub logged {
-    my ($name, $store, $reason) = @_;
+    my ($name, $store, @reasons) = @_;
+
+    my $reason = join '|', map { quotemeta } @reasons;
 
     ok($nginx->wait_for_log('error.log', qr/\[error\]\ .*\ refund_store
            \ "$store":\ \d+\ accepted\ refund\ notifies\ are\ not\ known\ to\ be
-           \ on\ \d\ replicas:\ \Q$reason\E;\ they\ are\ answered\ SUCCESS/x),
+           \ on\ \d\ replicas:\ (?:$reason);\ they\ are\ answered\ SUCCESS/x),
        "$name: in the log");
     return;
 }
@@ -269,7 +274,7 @@ is(counted(), 0, '... or counted');
     cmp_ok(accepted('one of two is stopped', '/both'), '<',
            $TIMEOUT + slow(1), '... in time');
     logged('one of two is stopped', 'both',
-           'some have not acknowledged them in time');
+           'some have not acknowledged them in time', $LATE);
     is(counted(), 1, '... and counted');
     cmp_ok(accepted('one is enough', '/one'), '<', slow(1), '... in time');
 
@@ -288,7 +293,7 @@ is(counted(), 0, '... or counted');
     cmp_ok(accepted('all are stopped', '/one'), '<', $TIMEOUT + slow(1),
            '... in time');
     logged('all are stopped', 'one',
-           'none has acknowledged them in time');
+           'none has acknowledged them in time', $LATE);
     logged('all are stopped', 'patient',
            'none has acknowledged them in time');
 }
@@ -395,8 +400,8 @@ for my $n (1 .. 5) {
 
     for (@notifies) {
         my $key = "t:{$_->{event_id}}orders";
-        my $owner = $cluster->owner($cluster->slot($key));
-        my $replica = $cluster->replica($owner);
+        my $slot = RefundNotify::Test::Cluster::slot_of($key);
+        my $replica = $cluster->replica($cluster->owner($slot));
 
         $replica->command('READONLY');
         push @behind, $key if ($replica->command('GET', $key) // '') !~ /^D/;
@@ -407,8 +412,8 @@ for my $n (1 .. 5) {
            '... nothing is logged');
 
     my $notify = notify();
-    my $replica = $cluster->replica($cluster->owner(
-        $cluster->slot("t:{$notify->{event_id}}orders")));
+    my $slot = RefundNotify::Test::Cluster::slot_of("{$notify->{event_id}}");
+    my $replica = $cluster->replica($cluster->owner($slot));
 
     $replica->pause;
     accepted("a node's replica is stopped", '/cluster', $notify);

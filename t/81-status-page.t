@@ -257,7 +257,7 @@ is_deeply([ $browser->console ], [], 'nothing in the console');
 
 # but for the browser's own page, before ours
 
-is_deeply([ grep { $_ ne $url && !/^(?:data|chrome):/ } $browser->requested ],
+is_deeply([ grep { $_ ne $url && !/^(?:data|chrome(?:-untrusted)?):/ } $browser->requested ],
           [], 'no other address was asked');
 
 

@@ -47,10 +47,11 @@ if [ $# != 0 ]; then
     exec prove -It/lib -j3 "$@"
 fi
 
-prove -It/lib -j3 t
-echo
-echo "the store, with Valkey"
-REDIS_SERVER=valkey-server prove -It/lib -j3 t/[23]*.t
+rc=0
+prove -It/lib -j3 t || rc=1
+printf '\n%s\n' "the store, with Valkey"
+REDIS_SERVER=valkey-server prove -It/lib -j3 t/[23]*.t || rc=1
+exit $rc
 END
 
 chroot "$chroot" /bin/bash /refund-notify/build/run.sh "$@"
