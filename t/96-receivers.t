@@ -37,6 +37,7 @@ my @receivers = (
       database => 1 },
     { name => 'php', database => 1,
       command => [ 'php', '-S', '127.0.0.1:%PORT%', 'receiver.php' ],
+      env => { PHP_CLI_SERVER_WORKERS => 4 },
       ready => sub { qx(php -m 2>&1) =~ /^pdo_sqlite$/m
                      ? undef : 'no pdo_sqlite' } },
     { name => 'java', command => [ 'java', 'Receiver.java' ],
@@ -70,6 +71,8 @@ my @rows = (
     [ 'another time', 401, 0, header => { 'webhook-timestamp' => time - 1 } ],
     [ 'a time that is none', 401, 0,
       header => { 'webhook-timestamp' => 'now' } ],
+    [ 'a time of 400 digits', 401, 0,
+      header => { 'webhook-timestamp' => '9' x 400 } ],
     [ 'no id', 401, 0, header => { 'webhook-id' => undef } ],
     [ 'no time', 401, 0, header => { 'webhook-timestamp' => undef } ],
     [ 'no signature', 401, 0, signature => sub { undef } ],
@@ -193,7 +196,8 @@ sub receives {
     my $pid = spawn(
         [ map { s/%PORT%/$port/r } @{ $receiver->{command} } ],
         cwd => $receiver->{cwd} // "$root/examples/$name", output => $log,
-        env => { WEBHOOK_SECRETS => "$secret{first_} $secret{second}",
+        env => { %{ $receiver->{env} || {} },
+                 WEBHOOK_SECRETS => "$secret{first_}\n $secret{second}\n",
                  PORT => $port, EVENTS => $events,
                  DATABASE => $name eq 'php' ? "sqlite:$events" : $events });
     my $stored = sub { $receiver->{database} ? booked($events)
@@ -233,6 +237,19 @@ sub receives {
     }
 
     is($stored->(), $count, "$name: each booked once");
+
+    # what no HTTP server takes: an answer, if any, and no exception of ours
+
+    for my $length ('x', '-1', '1e3', '9' x 400) {
+        my $response = $app->request('POST', '/refunds',
+                                     [ 'Content-Length' => $length ], '{}');
+
+        like($response->{status}, qr/^(?:0|400|411|413)$/,
+             "$name: a Content-Length that is none");
+    }
+
+    unlike(read_file($log), qr/Traceback|Exception|panic/,
+           "$name: without an exception");
 
     # the same ten times at once
 

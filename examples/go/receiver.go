@@ -1,6 +1,6 @@
 // Takes the events of refund-notify: verifies each, books it once.
 //
-// WEBHOOK_SECRETS: the signing keys (whsec_...), separated by spaces.
+// WEBHOOK_SECRETS: the signing keys (whsec_...), one or more, on one line or several.
 // EVENTS: a directory, where each event becomes a file.  PORT: of 127.0.0.1.
 package main
 
@@ -67,10 +67,16 @@ func book(id string, body []byte) error {
 	if err == nil {
 		err = os.Link(file.Name(), filepath.Join(events, url.QueryEscape(id)))
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	return err
+	// or a power cut takes the name: the one just made by another, too
+	directory, err := os.Open(events)
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return directory.Sync()
 }
 
 func status(w http.ResponseWriter, r *http.Request) int {

@@ -4,11 +4,9 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.URLEncoder;
 import java.nio.channels.FileChannel;
-import java.nio.ByteBuffer;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.time.Instant;
 import java.util.Base64;
@@ -17,15 +15,18 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_8;
+import static java.nio.file.StandardOpenOption.READ;
+import static java.nio.file.StandardOpenOption.SYNC;
+import static java.nio.file.StandardOpenOption.WRITE;
 
 /**
  * Takes the events of refund-notify: verifies each, books it once.
  *
- * WEBHOOK_SECRETS: the signing keys (whsec_...), separated by spaces.
+ * WEBHOOK_SECRETS: the signing keys (whsec_...), one or more, on one line or several.
  * EVENTS: a directory, where each event becomes a file.  PORT: of 127.0.0.1.
  */
 public class Receiver {
-    static final String[] SECRETS = variable("WEBHOOK_SECRETS", "").trim().split(" +");
+    static final String[] SECRETS = variable("WEBHOOK_SECRETS", "").trim().split("\\s+");
     static final Path EVENTS = Path.of(variable("EVENTS", "events"));
     static final int LIMIT = 1 << 20;
 
@@ -56,16 +57,17 @@ public class Receiver {
     // database it is an INSERT of the id, in one transaction with the booking.
     static void book(String id, byte[] body) throws IOException {
         Path written = Files.createTempFile(EVENTS, ".", null);
-        try (FileChannel file = FileChannel.open(written, StandardOpenOption.WRITE)) {
-            for (ByteBuffer left = ByteBuffer.wrap(body); left.hasRemaining();) {
-                file.write(left);
-            }
-            file.force(true);
+        try {
+            Files.write(written, body, WRITE, SYNC);
             Files.createLink(EVENTS.resolve(URLEncoder.encode(id, UTF_8)), written);
         } catch (FileAlreadyExistsException known) {
             // booked before
         } finally {
             Files.delete(written);
+        }
+        // or a power cut takes the name: the one just made by another, too
+        try (FileChannel directory = FileChannel.open(EVENTS, READ)) {
+            directory.force(true);
         }
     }
 

@@ -2,8 +2,8 @@
 
 // Takes the events of refund-notify: verifies each, books it once.
 //
-// WEBHOOK_SECRETS: the signing keys (whsec_...), separated by spaces.
-// DATABASE: what PDO opens, sqlite:/srv/shop/refunds.db for example.
+// WEBHOOK_SECRETS: the signing keys (whsec_...), one or more, on one line or several.
+// DATABASE: sqlite:/var/lib/shop/refunds.db, a file that no web server serves.
 
 declare(strict_types=1);
 
@@ -13,8 +13,8 @@ function genuine(string $id, string $sent, string $given, string $body): bool
         return false;
     }
     $found = false;
-    $secrets = getenv('WEBHOOK_SECRETS') ?: throw new RuntimeException('no WEBHOOK_SECRETS');
-    foreach (explode(' ', $secrets) as $secret) {
+    $secrets = trim(getenv('WEBHOOK_SECRETS') ?: throw new RuntimeException('no WEBHOOK_SECRETS'));
+    foreach (preg_split('/\s+/', $secrets) as $secret) {
         $key = base64_decode(preg_replace('/^whsec_/', '', $secret), true);
         if ($key === false || $key === '') {
             throw new RuntimeException('a key is no base64');
@@ -30,7 +30,12 @@ function genuine(string $id, string $sent, string $given, string $body): bool
 function book(string $id, string $body): void
 {
     $data = json_decode($body, false, 64, JSON_THROW_ON_ERROR)->data;
-    $database = new PDO(getenv('DATABASE') ?: throw new RuntimeException('no DATABASE'));
+    $name = (string) getenv('DATABASE');
+    if (!str_starts_with($name, 'sqlite:/')) { // a relative one could be among what is served
+        throw new RuntimeException('DATABASE is not sqlite:/...');
+    }
+    $database = new PDO($name);
+    $database->exec('PRAGMA synchronous = EXTRA'); // a commit outlives a power cut
     $database->exec('CREATE TABLE IF NOT EXISTS event (id TEXT PRIMARY KEY)');
     $database->exec('CREATE TABLE IF NOT EXISTS booking (out_refund_no, status, fen)');
     $database->beginTransaction();
