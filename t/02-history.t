@@ -11,8 +11,8 @@ use POSIX ();
 
 my $LEASE = 3;
 
-# Two processes write the lines, in turn; where no "at" is given it is the line's
-# number.
+# Two processes write the lines, in turn; where a line says no "at" it is the
+# line's number.
 
 my %sent = (send => 1, genuine => 1, amount => 5, store => 'main',
             targets => [ 'a' ]);
@@ -36,6 +36,8 @@ my @again = (sent(send => 2), delivered(delivery => 2, attempt => 2),
              answered(send => 2));
 my @same = map { $_->[0] eq 'delivered' ? [ @$_, attempt => 1 ] : $_ } @again;
 my @late = (@first, accepted(), ended(), answered(answer => 'late', at => 9),
+            sent(send => 2, at => 9.5), answered(send => 2, at => 9.6));
+my @none = (@first, accepted(), ended(), answered(answer => 'none', at => 9),
             sent(send => 2, at => 9.5), answered(send => 2, at => 9.6));
 my @twice = (@first, sent(send => 2, at => 12),
              delivered(delivery => 2, attempt => 2, at => 12.5),
@@ -120,6 +122,16 @@ my @rows = (
       @late, fault(at => 0, until => 9, hampers => [ 'main' ]) ],
     [ '... when a worker had been stopped', 'late',
       @late, fault(at => 0, until => 0.9, stops => 1) ],
+    [ '... when a worker was killed', 'late',
+      @late, fault(at => 0, until => 9, cuts => 1) ],
+
+    [ 'the connection ends', 'unanswered', @none ],
+    [ '... for a worker was killed', 'unanswered_explained',
+      @none, fault(at => 0, until => 2, cuts => 1) ],
+    [ '... when a worker had been killed', 'unanswered',
+      @none, fault(at => 0, until => 0.9, cuts => 1) ],
+    [ '... when a worker was stopped', 'unanswered',
+      @none, fault(at => 0, until => 9, stops => 1) ],
 );
 
 for (@rows) {

@@ -40,7 +40,7 @@ http {
     error_log  %%DISK%%/second.log info;
     error_log  %%DIR%%/error.log info;
 
-    client_body_buffer_size 1k;
+    client_body_buffer_size 256;
 
     %%MERCHANTS%%
 
@@ -254,7 +254,7 @@ my %FAULTS = (
 
     worker => {
         'workers are killed' => {
-            lasts => [ 1, 3 ], every => 0.4,
+            lasts => [ 1, 3 ], cuts => 1, every => 0.4,
             again => sub { $nginx->signal(KILL => worker()) } },
         'a worker stops for a moment' => {
             lasts => [ 0.2, 0.8 ], stops => 1,
@@ -529,7 +529,7 @@ while (@left || @active || now() < $start + $seconds) {
         $history->note(fault => at => $fault->{at}, until => now(),
                        map { $_ => $fault->{$_} }
                            grep { defined $fault->{$_} }
-                                qw(name forgets hampers stops));
+                                qw(name forgets hampers stops cuts));
     }
 
     @active = grep { !$_->{over} } @active;
@@ -562,7 +562,7 @@ $nginx->allow(qr/\[alert\] .* worker process \d+ exited on signal 9/,
               # by the master; and a worker that waits for one to accept with
               # tries once more when its sockets are closed already
 
-              qr/\[alert\] .* recvmsg\(\) truncated data/,
+              qr/\[alert\] .* recvmsg\(\) (?:truncated|returned invalid anc)/,
               qr/\[alert\] .* accept4\(\) failed \(9: Bad file descriptor\)/);
 no_secrets($nginx, map { $pay->secrets($_) } values %shops);
 

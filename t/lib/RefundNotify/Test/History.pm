@@ -17,8 +17,9 @@ package RefundNotify::Test::History;
 #
 #   sent        id, send (one of these for each request), genuine, amount,
 #               store, targets (array reference, of their names)
-#   answered    id, send, answer: SUCCESS, the word of a FAIL, "late" where the
-#               client waited no longer, or what became of the connection
+#   answered    id, send, answer: SUCCESS, the word of a FAIL, "left" where the
+#               client went away, "late" where it waited no longer, "none"
+#               where the connection ended without one
 #   delivered   id, target, delivery (one of these for each), attempt, amount,
 #               effect (what is booked: a refund and its status)
 #   booked      id, target, effect     once for each id that the business app
@@ -29,6 +30,7 @@ package RefundNotify::Test::History;
 #               forgets => [ stores ]  their records are gone
 #               hampers => [ stores ]  no lease of theirs can be renewed
 #               stops => 1             nobody can be answered
+#               cuts => 1              connections end
 #
 # check() counts, in a hash of what, each an array reference of ids, or of
 # effects:
@@ -43,10 +45,12 @@ package RefundNotify::Test::History;
 #               no fault explains it
 #   falling     an attempt not higher than one before, and no fault explains it
 #   late        the client waited no longer, and nobody was stopped
+#   unanswered  the connection ended, and nobody was killed
 #
 # which must all be empty; and numbers: events (genuine), sends, forged,
 # deliveries, again (deliveries beyond the first), twice_explained,
-# falling_explained, late_explained; answers, a hash of them.
+# falling_explained, late_explained, unanswered_explained; answers, a hash of
+# them.
 #
 # A fault that hampers for less than a third of the lease explains nothing, for
 # there is time enough to renew; those with less than that between them are one.
@@ -65,13 +69,22 @@ my $json = JSON::XS->new->ascii->canonical;
 my $count = 0;
 
 my @violations = (
-    lost    => 'lost',
-    early   => 'SUCCESS without acceptance',
-    let_in  => 'not authentic, but let in',
-    doubled => 'effect doubled',
-    twice   => 'delivered while live',
-    falling => 'attempt not higher',
-    late    => 'answered late',
+    lost       => 'lost',
+    early      => 'SUCCESS without acceptance',
+    let_in     => 'not authentic, but let in',
+    doubled    => 'effect doubled',
+    twice      => 'delivered while live',
+    falling    => 'attempt not higher',
+    late       => 'answered late',
+    unanswered => 'not answered',
+);
+
+
+# what such an answer is a case of, and what explains it
+
+my %bad_answers = (
+    late => [ 'late', 'stops' ],
+    none => [ 'unanswered', 'cuts' ],
 );
 
 
@@ -127,7 +140,8 @@ sub check {
     }
 
     $found{$_} = 0 for qw(events sends forged deliveries again twice_explained
-                          falling_explained late_explained);
+                          falling_explained late_explained
+                          unanswered_explained);
     $found{answers} = {};
 
     my $excuses = excuses(\@faults, $option{lease});
@@ -151,7 +165,7 @@ sub check {
 sub check_answers {
     my ($found, $id, $entries, $excuses) = @_;
 
-    my (%sends, %accepted, %authentic, %early, %late, %let_in, $genuine);
+    my (%sends, %accepted, %authentic, %bad, $genuine);
     my $success = 0;
 
     for my $entry (@$entries) {
@@ -170,7 +184,7 @@ sub check_answers {
             }
 
         } elsif ($what eq 'delivered') {
-            $let_in{$id} = 1 if !$authentic{ $entry->{amount} };
+            $bad{let_in} = 1 if !$authentic{ $entry->{amount} };
 
         } elsif ($what eq 'accepted') {
             $accepted{ $entry->{target} } = 1;
@@ -181,25 +195,25 @@ sub check_answers {
             $found->{answers}{ $entry->{answer} }++;
 
             if ($entry->{answer} eq 'SUCCESS') {
-                $let_in{$id} = 1 if !$sent->{genuine};
+                $bad{let_in} = 1 if !$sent->{genuine};
                 $success ||= $sent->{genuine};
-                $early{$id} = 1
+                $bad{early} = 1
                     if grep { !$accepted{$_} } @{ $sent->{targets} };
 
-            } elsif ($entry->{answer} eq 'late') {
-                if (explains($excuses->{stops}, $sent->{at}, $entry->{at})) {
-                    $found->{late_explained}++;
+            } elsif (my $bad = $bad_answers{ $entry->{answer} }) {
+                my ($what, $excuse) = @$bad;
+
+                if (explains($excuses->{$excuse}, $sent->{at}, $entry->{at})) {
+                    $found->{"${what}_explained"}++;
 
                 } else {
-                    $late{$id} = 1;
+                    $bad{$what} = 1;
                 }
             }
         }
     }
 
-    push @{ $found->{early} }, keys %early;
-    push @{ $found->{late} }, keys %late;
-    push @{ $found->{let_in} }, keys %let_in;
+    push @{ $found->{$_} }, $id for keys %bad;
 
     return if !$genuine;
 
@@ -279,7 +293,9 @@ sub excuses {
     for my $fault (sort { $a->{at} <=> $b->{at} } @$faults) {
         my ($from, $until) = @$fault{qw(at until)};
 
-        push @{ $excuses{stops} }, [ $from, $until ] if $fault->{stops};
+        for my $what (grep { $fault->{$_} } qw(stops cuts)) {
+            push @{ $excuses{$what} }, [ $from, $until ];
+        }
 
         for my $store (@{ $fault->{forgets} || [] }) {
             push @{ $excuses{$_}{$store} }, [ $from, $until ]

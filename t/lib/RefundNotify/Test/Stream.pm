@@ -225,8 +225,9 @@ sub _run {
 
             delete $open{ fileno $socket };
             $select->remove($socket);
-            push @due, $self->_answered($turn,
-                            $self->{pay}->answer($turn->{notify}, $response));
+            push @due, $self->_answered($turn, $response->{status}
+                        ? $self->{pay}->answer($turn->{notify}, $response)
+                        : 'none');
         }
 
         for my $number (grep { $open{$_}{sent} < $now - $self->{patience} }
@@ -261,7 +262,9 @@ sub _make {
 sub _send {
     my ($self, $turn) = @_;
 
-    my $notify = $turn->{forged} ? $turn->{notify}
+    # a signature is fresh for the first time; a forged one is left as it is
+
+    my $notify = !$turn->{tries} || $turn->{forged} ? $turn->{notify}
                  : $self->{pay}->resend($turn->{shop} // $self->{shop},
                                         $turn->{notify});
     my $clients = $self->{clients};
@@ -309,7 +312,8 @@ sub _note {
 
     if ($self->{history}) {
         $self->{history}->note(answered => id => $turn->{notify}{event_id},
-                               send => $turn->{send}, answer => $answer);
+                               send => $turn->{send},
+                               answer => $answer =~ s/ .*//sr);
         return;
     }
 
