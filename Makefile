@@ -107,13 +107,17 @@ demo:
 	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) tools/demo.pl
 
 SPEED ?= 1
+# not the environment's PORT, which is often an app's
+PORT = 8600
+PAGE = 8601
 export APP SPEED
 
 sandbox:
 	@tools/install-dependencies.sh build sandbox
 	@$(MAKE) all
 	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) \
-	 tools/sandbox.pl start --app "$$APP" --speed "$$SPEED"
+	 tools/sandbox.pl start --app "$$APP" --speed "$$SPEED" \
+	     --port '$(PORT)' --page '$(PAGE)'
 
 
 # The suite on the plain module comes last, so that its summary is what is seen.

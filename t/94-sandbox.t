@@ -10,6 +10,7 @@ use RefundNotify::Test::Browser;
 
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
+use IO::Socket::INET;
 use JSON::XS ();
 use RefundNotify::Test::Util
     qw(free_port read_file spawn stop_process wait_until);
@@ -26,6 +27,55 @@ start();
 my $client = RefundNotify::Test::Client->new(port => $page,
                                              host => "127.0.0.1:$page");
 my $whsec = read_file("$dir/whsec");
+my $nginx = RefundNotify::Test::Client->new(port => $port,
+                                            host => "127.0.0.1:$port");
+
+
+# The commands that it prints, and those of its page in docs/
+
+my @printed = curls(read_file($output), $port);
+my @documented = curls(read_file("$root/docs/sandbox.md"), 8600);
+
+is(scalar @printed, 2, 'it prints what to try');
+is(scalar @documented, 1, 'and so does its page');
+
+for (@printed, @documented) {
+    my $answer = qx($_ 2>&1);
+
+    is((eval { $json->decode($answer) } || {})->{outcome}, 'accepted', $_)
+        or diag($answer);
+}
+
+my ($followed) = wait_until(sub {
+    grep { $_->{out_refund_no} eq 'r-1' && $_->{state} eq 'acknowledged' }
+         @{ state()->{notifies} }
+}, 15);
+
+ok($followed, 'its notify follows');
+
+
+# Who has refunds made: no page of another site
+
+my $wanted = '{"out_refund_no":"r-2","out_trade_no":"o-2","amount":'
+             . '{"refund":1,"total":1,"currency":"CNY"}}';
+
+for ([ 'a form of another site', 403, Origin => 'http://example.com' ],
+     [ 'no origin that is told', 403, Origin => 'null' ],
+     [ 'a name that leads here', 403, Host => "sandbox.example.com:$port" ],
+     [ 'a page of that name', 403, Host => "sandbox.example.com:$port",
+       Origin => "http://sandbox.example.com:$port" ],
+     [ 'a program', 200 ],
+     [ 'a program, by localhost', 200, Host => "localhost:$port" ])
+{
+    my ($name, $status, @headers) = @$_;
+
+    for my $path ('/refunds', '/v2/refunds') {
+        is($nginx->request('POST', $path,
+                           [ @headers, 'Content-Type' => 'text/plain' ],
+                           $wanted =~ s/-2/-2$path/gr =~ s{/}{-}gr)->{status},
+           $status, "$path, $name");
+    }
+}
 
 
 # What can be sent, and what comes of it: the answer's status, what nginx logs,
@@ -388,6 +438,26 @@ for my $signal (qw(TERM INT)) {
     }
 }
 
+# What is in its way
+
+start();
+
+my $busy = free_port();
+my $socket = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
+                                   LocalPort => $busy);
+
+like(run("start --port $busy"), qr/^a sandbox is running in \S+ already: /,
+     'a second one in its directory');
+ok(-e "$dir/page", 'which leaves the first alone');
+is(command('state')->{nginx}, "http://127.0.0.1:$port", 'that goes on');
+like(scalar qx($root/tools/sandbox.pl start --dir $dir-2 --port @$_ 2>&1),
+     qr/\Aport\ $busy\ is\ in\ use:\ make\ sandbox\ PORT=\.\.\.\ PAGE=\.\.\.,
+        \ or\ --port\ and\ --page\n\z/x,
+     'a port that is taken')
+    for [ $busy, '--page', free_port() ], [ free_port(), '--page', $busy ];
+is(stop_process($pid, 'TERM', 20), 0, 'it ends');
+
+
 for ([ 'start --app "http://a b"', qr/^--app: / ],
      [ 'start --app "http://a/;return"', qr/^--app: / ],
      [ 'start --app "ftp://a/"', qr/^--app: / ],
@@ -415,10 +485,17 @@ sub start {
     }, 30);
 
     die "no sandbox:\n", read_file($output) if ($up // 0) != 1;
-    like(read_file($output),
-         qr{curl -d '.*\n.* http://127\.0\.0\.1:$port/refunds$}m,
-         'it says which curl to try');
     return;
+}
+
+
+# The curls of a text, for a shell; those meant for another port as well.
+
+sub curls {
+    my ($text, $its) = @_;
+
+    return map { s{:$its/}{:$port/}r =~ s/curl\K/ -sS/r }
+               $text =~ /^ *(curl (?:.*\\\n)*.*)$/mg;
 }
 
 

@@ -23,8 +23,11 @@ use strict;
 use warnings;
 use utf8;
 
+use Crypt::PRNG qw(random_bytes random_string);
 use Digest::SHA qw(hmac_sha256);
+use Fcntl qw(:flock);
 use File::Path qw(make_path);
+use IO::Socket::INET;
 use JSON::XS ();
 use MIME::Base64 qw(decode_base64 encode_base64);
 use Mojo::IOLoop;
@@ -74,6 +77,7 @@ sub new {
 
     make_path($self->{dir}, { mode => 0700 });
     chmod 0700, $self->{dir};
+    $self->_alone;
     keep_keys($self->{dir});
     $self->{pay} = RefundNotify::Test::WeChatPay->new;
     $self->{shop} = $self->_merchant;
@@ -99,6 +103,30 @@ sub new {
 sub url { return "http://127.0.0.1:$_[0]{port}" }
 
 
+# Neither a second one in the directory, whose files are those of the first, nor
+# anything else on the ports.
+
+sub _alone {
+    my ($self) = @_;
+
+    my $file = write_file("$self->{dir}/lock", '', 0600);
+
+    open $self->{lock}, '<', $file or die "$file: $!\n";
+    flock $self->{lock}, LOCK_EX | LOCK_NB
+        or die "a sandbox is running in $self->{dir} already: stop it, or ",
+               "start this one with --dir\n";
+
+    for my $port (@$self{qw(port page)}) {
+        IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1',
+                              LocalPort => $port, ReuseAddr => 1)
+            or die "port $port is in use: make sandbox PORT=... PAGE=..., ",
+                   "or --port and --page\n";
+    }
+
+    return;
+}
+
+
 # Made once, so that an app that knows the key goes on knowing it.
 
 sub _merchant {
@@ -109,10 +137,12 @@ sub _merchant {
     if (!-s $file) {
         my $shop = $self->{pay}->merchant(
             mch_id => '1900000109', app_id => [ 'wx2421b1c4370ec43b' ],
-            merchant_serial => '5157F09EFDC04705');
+            merchant_serial => '5157F09EFDC04705',
+            v2_key => [ random_string(32) ], v3_key => [ random_string(32) ]);
 
-        write_file("$self->{dir}/whsec", 'whsec_' . encode_base64(
-            join('', map { chr } map { rand 256 } 1 .. 32), '') . "\n", 0600);
+        write_file("$self->{dir}/whsec",
+                   'whsec_' . encode_base64(random_bytes(32), '') . "\n",
+                   0600);
         write_file($file, $json->encode($shop), 0600);
     }
 
@@ -155,8 +185,21 @@ http {
 
     upstream api.mch.weixin.qq.com { server 127.0.0.1:%%PAY%%; }
 
+    # a page of another site, in the developer's browser, has refunds made by
+    # neither: a name of its own that leads here, nor a form
+
+    server {
+        listen 127.0.0.1:%%PORT%% default_server;
+        return 403;
+    }
+
     server {
         listen 127.0.0.1:%%PORT%%;
+        server_name 127.0.0.1 localhost;
+
+        if ($http_origin) {
+            return 403;
+        }
 
         location = %%NOTIFY%% {
             refund_notify                  shop;
