@@ -351,6 +351,46 @@ for ([ 'all on B', $ALL_B, 'B' ],
          "$what: it is there");
 }
 
+# A node that is known by its address alone goes from the map while its reply is
+# still to come, which then names no host: its own is still known.  Who tells
+# the map is chosen at random, and B, whose replies wait, may be it.  C is in no
+# map, and so becomes known by that reply only.
+
+{
+    my $node_c = RefundNotify::Test::ScriptedRedis->new(redis => $redis);
+    my ($to_a, $to_c) = map { '-MOVED 1 :' . $_->port . "\r\n" }
+                            $node_a, $node_c;
+    my ($by_a, $by_b) = map {
+        "*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n\$-1\r\n:" . $_->port . "\r\n"
+        . bulk('0' x 40) . "*2\r\n" . bulk('ip') . bulk('127.0.0.1')
+    } $node_a, $node_b;
+
+    for my $round (1 .. 6) {
+        my ($now, $late) = map { $pay->v2_notify($shop) } 1, 2;
+
+        script($by_b);
+        delivered('a node by its address', $pay->v2_notify($shop));
+        sleep 0.4;                      # between two maps
+
+        $_->rules({ command => 'CLUSTER', reply => $by_a },
+                  $_ == $node_a ? () : (
+                      { key => key($now), reply => $to_a },
+                      { key => key($late), reply => $to_c,
+                        delay => 0.3 * $TIMEOUT }))
+            for $node_a, $node_b;
+
+        my @connections = map {
+            my $connection = client($nginx)->connect;
+
+            $connection->send('POST', '/', $_->{headers}, $_->{body});
+            $connection;
+        } $now, $late;
+
+        is($pay->answer($now, $_->read), 'SUCCESS',
+           "... which goes while it is asked, $round") for @connections;
+    }
+}
+
 # holes: who has a key there is served, who has not waits in vain
 
 {

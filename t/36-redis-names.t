@@ -34,6 +34,10 @@ http {
     refund_store both redis://both.test:%%REDIS%% prefix=t: cache=off
                       timeout=2s;
     refund_store last redis://last.test:%%REDIS%% timeout=10s;
+    refund_store here redis://localhost:%%REDIS%% prefix=t: cache=off
+                      timeout=2s;
+    refund_store host redis://%%HOST%%:%%REDIS%% prefix=t: cache=off
+                      timeout=%%TIMEOUT%%ms;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -63,6 +67,18 @@ http {
             refund_notify_store last;
         }
 
+        location = /here {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store here;
+        }
+
+        location = /host {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store host;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -73,6 +89,13 @@ http {
 EOC
 
 my $TIMEOUT = slow(1) > 1 ? 1.5 : 0.5;
+
+# a name that /etc/hosts has, if it has one, and no name server
+
+my ($host) = map { (split)[1] } grep { /^127\.0\.0\.1\s/
+                                       && !/\slocalhost\s*$/ }
+             split /\n/, read_file('/etc/hosts');
+
 my $NOT_FOUND = 'the host name of Redis cannot be resolved';
 
 my $pay = wechatpay();
@@ -87,7 +110,7 @@ $dns->answer('both.test', [ '127.0.0.3', '127.0.0.1' ]);
 
 my $nginx = nginx(with_merchants($conf, $shop), vars => {
     APP => $app->port, DNS => $dns->port, REDIS => $here->port,
-    TIMEOUT => 1000 * $TIMEOUT });
+    TIMEOUT => 1000 * $TIMEOUT, HOST => $host // 'localhost' });
 my $count = 0;
 
 
@@ -219,6 +242,25 @@ for (1 .. 6) {
 }
 
 
+# a name that the system knows, and the name server does not
+
+is((told('/here'))[0], 'delivered', 'localhost');
+is($dns->questions('localhost'), 0, '... is nobody\'s to answer for');
+
+SKIP: {
+    skip('/etc/hosts has no other name', 4) if !defined $host;
+
+    for my $how (qw(NXDOMAIN SERVFAIL silence garbage)) {
+        $dns->answer($host, $how);
+        $here->command(qw(CLIENT KILL TYPE normal));
+        sleep 1.1;
+        $here->command(qw(CLIENT KILL TYPE normal));
+        becomes("/etc/hosts has it, the name server says $how", '/host',
+                'delivered');
+    }
+}
+
+
 # what is looked up while the configuration is read
 
 sub configuration {
@@ -248,9 +290,6 @@ configuration('localhost', 'refund_store s redis://localhost;', 0,
               qr/successful/, $only);
 
 SKIP: {
-    my ($host) = map { (split)[1] } grep { /^127\./ && !/\slocalhost\s*$/ }
-                 split /\n/, read_file('/etc/hosts');
-
     skip('/etc/hosts has no other name', 3) if !defined $host;
 
     configuration('a name, and no resolver', "refund_store s redis://$host;",
@@ -270,7 +309,7 @@ SKIP: {
                                      =~ s/(redis|both|last)\.test/localhost/gr,
                                      $shop),
                       vars => { APP => $app->port, REDIS => $here->port,
-                                TIMEOUT => 2000 });
+                                TIMEOUT => 2000, HOST => 'localhost' });
 
     is(client($local)->post('/main', $pay->resend($shop,
            $pay->v3_notify($shop)))->{status}, 200, 'without a resolver');

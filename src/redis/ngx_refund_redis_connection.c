@@ -71,6 +71,7 @@ struct ngx_refund_redis_connection_s {
     ngx_msec_t                       logged_at;
     u_char                           detail[128];
 
+    ngx_str_t                        told;      /* address.numeric, if told */
     ngx_queue_t                      queue;     /* of those that retire */
     ngx_refund_redis_message_pt      message;
 
@@ -133,10 +134,13 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     const ngx_refund_redis_address_t *address,
     const ngx_refund_redis_owner_t *owner)
 {
+    const ngx_str_t                *ip;
     ngx_refund_redis_connection_t  *rc;
 
-    rc = ngx_calloc(sizeof(ngx_refund_redis_connection_t) + address->host.len,
-                    ngx_cycle->log);
+    ip = address->told ? address->numeric : NULL;
+
+    rc = ngx_calloc(sizeof(ngx_refund_redis_connection_t) + address->host.len
+                    + (ip ? ip->len + 1 : 0), ngx_cycle->log);
     if (rc == NULL) {
         return NULL;
     }
@@ -150,8 +154,19 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     rc->address.told = address->told;
     ngx_memcpy(rc->host, address->host.data, address->host.len);
 
+    /* a node may go before its connection does */
+
+    if (ip) {
+        rc->told.data = rc->host + address->host.len + 1;
+        rc->told.len = ip->len;
+        ngx_memcpy(rc->told.data, ip->data, ip->len);
+        rc->address.numeric = &rc->told;
+    }
+
     rc->name = address->port
-               && ngx_refund_redis_lookup_is_name(&address->host);
+               && ngx_refund_redis_lookup_is_name(&address->host)
+               && !(address->n
+                    && ngx_refund_redis_lookup_is_localhost(&address->host));
     rc->lookup.handler = ngx_refund_redis_resolve_handler;
     rc->lookup.data = rc;
 
@@ -571,7 +586,8 @@ ngx_refund_redis_connect(ngx_refund_redis_connection_t *rc)
 static ngx_int_t
 ngx_refund_redis_resolve(ngx_refund_redis_connection_t *rc)
 {
-    ngx_int_t  n;
+    ngx_int_t   n;
+    ngx_msec_t  timeout;
 
     rc->state = NGX_REFUND_REDIS_RESOLVING;
     rc->reason = NULL;
@@ -583,28 +599,39 @@ ngx_refund_redis_resolve(ngx_refund_redis_connection_t *rc)
         return NGX_OK;
     }
 
+    /* what was found when it was configured needs its share of the time */
+
+    timeout = rc->address.n ? ngx_max(rc->server->timeout / 2, 1)
+                            : rc->server->timeout;
+
     n = ngx_refund_redis_lookup_start(&rc->lookup, rc->server->resolver,
-                                      &rc->address.host, rc->server->timeout);
+                                      &rc->address.host, timeout);
 
     return (n == NGX_AGAIN) ? NGX_AGAIN : NGX_OK;
 }
 
+
+/*
+ * A name that only the system knows, from /etc/hosts, say, has its addresses of
+ * when it was configured; so has one whose name server is out of order.
+ */
 
 static void
 ngx_refund_redis_resolve_handler(void *data)
 {
     ngx_refund_redis_connection_t  *rc = data;
 
-    if (rc->lookup.error) {
+    if (rc->lookup.error == NULL) {
+        rc->numeric = rc->lookup.numeric;
+        rc->n = rc->lookup.n;
+
+    } else if (rc->address.n == 0) {
         rc->reason = "the host name of Redis cannot be resolved";
         (void) ngx_cpystrn(rc->detail, (u_char *) rc->lookup.error,
                            sizeof(rc->detail));
         ngx_refund_redis_lost(rc);
         return;
     }
-
-    rc->numeric = rc->lookup.numeric;
-    rc->n = rc->lookup.n;
 
     ngx_refund_redis_connect_first(rc);
 }

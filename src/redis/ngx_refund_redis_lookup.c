@@ -30,6 +30,16 @@ ngx_refund_redis_lookup_is_name(const ngx_str_t *host)
 }
 
 
+ngx_uint_t
+ngx_refund_redis_lookup_is_localhost(const ngx_str_t *host)
+{
+    static ngx_str_t  localhost = ngx_string("localhost");
+
+    return host->len == localhost.len
+           && ngx_strncasecmp(host->data, localhost.data, localhost.len) == 0;
+}
+
+
 ngx_int_t
 ngx_refund_redis_lookup_start(ngx_refund_redis_lookup_t *lookup,
     ngx_resolver_t *resolver, const ngx_str_t *host, ngx_msec_t timeout)

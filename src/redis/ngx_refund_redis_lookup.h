@@ -39,6 +39,11 @@ typedef struct {
 ngx_uint_t ngx_refund_redis_lookup_is_name(const ngx_str_t *host);
 
 
+/* The name that is nobody's to answer for: RFC 6761, section 6.3. */
+
+ngx_uint_t ngx_refund_redis_lookup_is_localhost(const ngx_str_t *host);
+
+
 /*
  * NGX_OK: the addresses, texts that end with a NUL, are there already.
  * NGX_AGAIN: the handler will be called, with them or an error, at the latest

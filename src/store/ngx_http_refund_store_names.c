@@ -74,8 +74,6 @@ ngx_http_refund_store_name(ngx_conf_t *cf, ngx_http_refund_store_t *store,
 {
     ngx_http_refund_conf_place_t  place;
 
-    static ngx_str_t              localhost = ngx_string("localhost");
-
     if (address->port == 0
         || !ngx_refund_redis_lookup_is_name(&address->host))
     {
@@ -94,10 +92,7 @@ ngx_http_refund_store_name(ngx_conf_t *cf, ngx_http_refund_store_t *store,
         return NGX_ERROR;
     }
 
-    if (address->host.len != localhost.len
-        || ngx_strncasecmp(address->host.data, localhost.data, localhost.len)
-           != 0)
-    {
+    if (!ngx_refund_redis_lookup_is_localhost(&address->host)) {
         ngx_http_refund_conf_error(NGX_LOG_NOTICE, cf, &place,
                                    "host \"%V\" of refund_store \"%V\" is "
                                    "looked up only now, for http has no "
