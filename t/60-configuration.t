@@ -687,9 +687,9 @@ refused(LOCATION => "$_\nrefund_status;",
 refused(LOCATION => "refund_status; #!\nproxy_pass http://127.0.0.1;",
         "\"refund_status\" conflicts with a directive after it $ALONE");
 says('more stores than refund_status can tell of',
-     { HTTP => join("\n", map { "refund_store s$_ shm:64k;" } 1 .. 33),
+     { HTTP => join("\n", map { "refund_store s$_ shm:64k;" } 1 .. 65),
        LOCATION => 'refund_status; #!' },
-     'warn "refund_status" tells of 32 stores only');
+     'warn "refund_status" tells of 64 stores only');
 
 
 # their values

@@ -491,6 +491,22 @@ for my $method (qw(POST PUT DELETE)) {
 }
 
 
+for (
+    # arguments, is it asked for
+    [ '?ready', 1 ], [ '?ready=1', 1 ], [ '?a=1&ready', 1 ],
+    [ '?ready&a', 1 ], [ '?readyx', 0 ], [ '?xready', 0 ], [ '?a=ready', 0 ],
+    [ '?read', 0 ], [ '?', 0 ],
+) {
+    my ($args, $asked) = @$_;
+    my $response = status(undef, $args);
+
+    is($response->{body} eq "ready\n", !!$asked, "$args: what is told");
+    is($response->{headers}{'content-type'},
+       $asked ? 'text/plain; charset=utf-8'
+              : 'text/plain; version=0.0.4; charset=utf-8', 'its type');
+}
+
+
 # Certificates
 
 for my $serial ([ 'wechatpay', '0A0B' ], [ 'merchant', 'apiclient_cert' ]) {

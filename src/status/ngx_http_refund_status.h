@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     ngx_array_t                          locations; /* as above */
     ngx_shm_zone_t                      *zone;      /* NULL: none has it */
+    ngx_uint_t                           generation;    /* its number */
     ngx_http_refund_notify_main_conf_t  *notify;
     ngx_str_t                            policy;    /* of the page's content */
 } ngx_http_refund_status_main_conf_t;
@@ -45,10 +46,13 @@ ngx_int_t ngx_http_refund_status_handler(ngx_http_request_t *r);
 void ngx_http_refund_status_publish(ngx_http_refund_status_main_conf_t *smcf);
 
 
-/* How a store does, all living workers taken together. */
+/*
+ * How a store does: all living workers taken together, or as it was known last;
+ * of one without counters, as this worker finds it.
+ */
 
 ngx_http_refund_store_state_t ngx_http_refund_status_store(
-    ngx_refund_counters_t *counters, ngx_refund_store_counters_t *store);
+    ngx_refund_counters_t *counters, ngx_http_refund_store_t *store);
 
 
 /* The page, and what its Content-Security-Policy has to be. */

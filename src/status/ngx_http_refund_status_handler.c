@@ -4,7 +4,8 @@
  *
  *     GET /status            what Accept asks for: text/html, application/json,
  *                            or else Prometheus' text
- *     GET /status?ready      200, or 503 while a store in use is down
+ *     GET /status?ready      200, or 503 while a store in use is down, or was
+ *                            never reached yet
  */
 
 
@@ -19,7 +20,8 @@
 typedef enum {
     NGX_HTTP_REFUND_STATUS_TEXT = 0,
     NGX_HTTP_REFUND_STATUS_JSON,
-    NGX_HTTP_REFUND_STATUS_HTML
+    NGX_HTTP_REFUND_STATUS_HTML,
+    NGX_HTTP_REFUND_STATUS_WORD             /* for "ready" only */
 } ngx_http_refund_status_type_e;
 
 
@@ -54,7 +56,8 @@ static struct {
     { ngx_string("text/plain; version=0.0.4; charset=utf-8"),
       sizeof("text/plain") - 1 },
     { ngx_string("application/json"), sizeof("application/json") - 1 },
-    { ngx_string("text/html; charset=utf-8"), sizeof("text/html") - 1 }
+    { ngx_string("text/html; charset=utf-8"), sizeof("text/html") - 1 },
+    { ngx_string("text/plain; charset=utf-8"), sizeof("text/plain") - 1 }
 };
 
 
@@ -150,9 +153,25 @@ ngx_http_refund_status_not_allowed(ngx_http_request_t *r)
 static ngx_uint_t
 ngx_http_refund_status_is_ready(ngx_http_request_t *r)
 {
-    return r->args.len >= 5 && ngx_strncmp(r->args.data, "ready", 5) == 0
-           && (r->args.len == 5 || r->args.data[5] == '='
-               || r->args.data[5] == '&');
+    u_char  *p, *last, *end;
+
+    last = r->args.data + r->args.len;
+
+    for (p = r->args.data; p < last; p = end + 1) {
+        end = ngx_strlchr(p, last, '&');
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        if (end - p >= 5 && ngx_memcmp(p, "ready", 5) == 0
+            && (end - p == 5 || p[5] == '='))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -173,18 +192,18 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
 
     for (i = 0; i < smcf->notify->stores.nelts; i++) {
 
-        if (!store[i]->used || store[i]->counters == NULL) {
+        if (!store[i]->used) {
             continue;
         }
 
-        state = ngx_http_refund_status_store(smcf->zone->data,
-                                             store[i]->counters);
+        state = ngx_http_refund_status_store(smcf->zone->data, store[i]);
 
         if (state.reach == NGX_REFUND_REACH_UP) {
             continue;
         }
 
-        text.len = sizeof("store \"\" is down\n") - 1 + store[i]->name.len;
+        text.len = sizeof("store \"\" is not up yet\n") - 1
+                   + store[i]->name.len;
 
         p = ngx_pnalloc(r->pool, text.len);
         if (p == NULL) {
@@ -192,7 +211,10 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
         }
 
         text.data = p;
-        (void) ngx_sprintf(p, "store \"%V\" is down\n", &store[i]->name);
+        text.len = ngx_sprintf(p, "store \"%V\" is %s\n", &store[i]->name,
+                               state.reach == NGX_REFUND_REACH_DOWN
+                               ? "down" : "not up yet")
+                   - p;
 
         chain = ngx_http_refund_status_memory(r, text.data, text.len);
         if (chain == NULL) {
@@ -200,7 +222,7 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
         }
 
         return ngx_http_refund_status_send(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                           NGX_HTTP_REFUND_STATUS_TEXT, chain,
+                                           NGX_HTTP_REFUND_STATUS_WORD, chain,
                                            text.len);
     }
 
@@ -210,7 +232,7 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
     }
 
     return ngx_http_refund_status_send(r, NGX_HTTP_OK,
-                                       NGX_HTTP_REFUND_STATUS_TEXT, chain,
+                                       NGX_HTTP_REFUND_STATUS_WORD, chain,
                                        text.len);
 }
 

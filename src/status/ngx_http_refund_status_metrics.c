@@ -296,7 +296,7 @@ ngx_http_refund_status_store_up(ngx_http_refund_status_metrics_t *m)
     store = NULL;
 
     while (ngx_http_refund_status_next_store(m, &store)) {
-        state = ngx_http_refund_status_store(m->counters, store->counters);
+        state = ngx_http_refund_status_store(m->counters, store);
 
         ngx_http_refund_status_put(m, state.reach == NGX_REFUND_REACH_UP);
     }
@@ -312,7 +312,7 @@ ngx_http_refund_status_store_connections(ngx_http_refund_status_metrics_t *m)
     store = NULL;
 
     while (ngx_http_refund_status_next_store(m, &store)) {
-        state = ngx_http_refund_status_store(m->counters, store->counters);
+        state = ngx_http_refund_status_store(m->counters, store);
 
         ngx_http_refund_status_put(m, state.connections);
     }

@@ -24,12 +24,16 @@ static ngx_int_t ngx_http_refund_status_init(ngx_conf_t *cf);
 static ngx_uint_t ngx_http_refund_status_count(ngx_rbtree_node_t *node,
     ngx_rbtree_node_t *sentinel);
 static ngx_int_t ngx_http_refund_status_init_module(ngx_cycle_t *cycle);
-static void ngx_http_refund_status_name_merchants(
+static ngx_http_refund_merchant_t *ngx_http_refund_status_name_merchants(
     ngx_refund_counters_t *counters, ngx_rbtree_node_t *node,
     ngx_rbtree_node_t *sentinel);
+static void ngx_http_refund_status_name_stores(
+    ngx_refund_counters_t *counters, ngx_array_t *stores, ngx_log_t *log);
 static ngx_int_t ngx_http_refund_status_init_process(ngx_cycle_t *cycle);
 static void ngx_http_refund_status_exit_process(ngx_cycle_t *cycle);
 static void ngx_http_refund_status_timer_handler(ngx_event_t *ev);
+static void ngx_http_refund_status_state(ngx_http_refund_store_t *store,
+    ngx_http_refund_store_state_t *state);
 
 
 static ngx_event_t  ngx_http_refund_status_timer;
@@ -198,53 +202,70 @@ ngx_http_refund_status_count(ngx_rbtree_node_t *node,
 static ngx_int_t
 ngx_http_refund_status_init_module(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                           i;
     ngx_refund_counters_t               *counters;
-    ngx_http_refund_store_t            **store;
+    ngx_http_refund_merchant_t          *nameless;
     ngx_http_refund_merchants_t         *merchants;
     ngx_http_refund_status_main_conf_t  *smcf;
 
     smcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_refund_status_module);
 
-    if (smcf == NULL || smcf->zone == NULL) {
+    counters = (smcf && smcf->zone) ? smcf->zone->data : NULL;
+
+    if (ngx_refund_worker) {
+        /* without a master the old zone goes, and no process begins */
+        ngx_refund_counters_init_process(counters);
+    }
+
+    if (counters == NULL) {
         return NGX_OK;
     }
 
-    counters = smcf->zone->data;
+    smcf->generation = ++counters->generation;
+
     merchants = &smcf->notify->merchants;
 
-    ngx_http_refund_status_name_merchants(counters, merchants->tree.root,
-                                          &merchants->sentinel);
+    nameless = ngx_http_refund_status_name_merchants(counters,
+                                                     merchants->tree.root,
+                                                     &merchants->sentinel);
 
-    store = smcf->notify->stores.elts;
-
-    for (i = 0; i < smcf->notify->stores.nelts; i++) {
-        store[i]->counters = ngx_refund_counters_store(counters,
-                                                       &store[i]->name);
+    if (nameless) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "\"refund_status\" has no room for merchant \"%V\" and "
+                      "perhaps others, which it counts without a name: "
+                      "restart nginx", &nameless->sn.str);
     }
+
+    ngx_http_refund_status_name_stores(counters, &smcf->notify->stores,
+                                       cycle->log);
 
     return NGX_OK;
 }
 
 
-static void
+/* NULL: all have counters; else the last that has none of its own. */
+
+static ngx_http_refund_merchant_t *
 ngx_http_refund_status_name_merchants(ngx_refund_counters_t *counters,
     ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel)
 {
-    ngx_http_refund_merchant_t  *merchant;
+    ngx_http_refund_merchant_t  *merchant, *nameless, *other;
 
     if (node == sentinel) {
-        return;
+        return NULL;
     }
 
-    ngx_http_refund_status_name_merchants(counters, node->left, sentinel);
+    nameless = ngx_http_refund_status_name_merchants(counters, node->left,
+                                                     sentinel);
 
     merchant = (ngx_http_refund_merchant_t *) node;
     merchant->counters = ngx_refund_counters_merchant(counters,
                                                       &merchant->sn.str);
 
-    if (merchant->counters != &counters->merchants[0]) {
+    if (merchant->counters == &counters->merchants[0]) {
+        nameless = merchant;
+
+    } else {
         merchant->counters->versions =
             wechatpay_merchant_accepts(merchant->wechatpay, WECHATPAY_V2)
                 << WECHATPAY_V2
@@ -252,7 +273,45 @@ ngx_http_refund_status_name_merchants(ngx_refund_counters_t *counters,
                 << WECHATPAY_V3;
     }
 
-    ngx_http_refund_status_name_merchants(counters, node->right, sentinel);
+    other = ngx_http_refund_status_name_merchants(counters, node->right,
+                                                  sentinel);
+
+    return other ? other : nameless;
+}
+
+
+/* Those that have counters keep them: only then is room made for others. */
+
+static void
+ngx_http_refund_status_name_stores(ngx_refund_counters_t *counters,
+    ngx_array_t *stores, ngx_log_t *log)
+{
+    ngx_uint_t                 i;
+    ngx_http_refund_store_t  **store;
+
+    store = stores->elts;
+
+    for (i = 0; i < stores->nelts; i++) {
+        store[i]->counters = ngx_refund_counters_find_store(counters,
+                                                            &store[i]->name);
+    }
+
+    for (i = 0; i < stores->nelts; i++) {
+
+        if (store[i]->counters || !store[i]->used) {
+            continue;
+        }
+
+        store[i]->counters = ngx_refund_counters_add_store(counters,
+                                                           &store[i]->name);
+
+        if (store[i]->counters == NULL) {
+            ngx_log_error(NGX_LOG_WARN, log, 0,
+                          "\"refund_status\" has no room for store \"%V\", of "
+                          "which \"?ready\" alone tells: reload when the old "
+                          "workers are gone", &store[i]->name);
+        }
+    }
 }
 
 
@@ -261,6 +320,8 @@ ngx_http_refund_status_init_process(ngx_cycle_t *cycle)
 {
     ngx_event_t                         *ev;
     ngx_http_refund_status_main_conf_t  *smcf;
+
+    static ngx_connection_t  connection = { .fd = (ngx_socket_t) -1 };
 
     if (ngx_process != NGX_PROCESS_WORKER
         && ngx_process != NGX_PROCESS_SINGLE)
@@ -287,7 +348,7 @@ ngx_http_refund_status_init_process(ngx_cycle_t *cycle)
     ngx_memzero(ev, sizeof(ngx_event_t));
 
     ev->handler = ngx_http_refund_status_timer_handler;
-    ev->data = smcf;
+    ev->data = &connection;             /* the log of a timer wants its fd */
     ev->log = cycle->log;
     ev->cancelable = 1;
 
@@ -307,11 +368,22 @@ ngx_http_refund_status_exit_process(ngx_cycle_t *cycle)
 static void
 ngx_http_refund_status_timer_handler(ngx_event_t *ev)
 {
-    ngx_http_refund_status_publish(ev->data);
+    ngx_http_refund_status_main_conf_t  *smcf;
 
-    if (!ngx_exiting) {
-        ngx_add_timer(ev, NGX_HTTP_REFUND_STATUS_INTERVAL);
+    /* without a master it may be another one by now */
+
+    smcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_refund_status_module);
+
+    if (smcf == NULL || smcf->zone == NULL) {
+        return;
     }
+
+    ngx_http_refund_status_publish(smcf);
+
+    /* also while the worker exits, which does not wait for it */
+
+    ngx_add_timer(ev, NGX_HTTP_REFUND_STATUS_INTERVAL);
 }
 
 
@@ -319,10 +391,14 @@ void
 ngx_http_refund_status_publish(ngx_http_refund_status_main_conf_t *smcf)
 {
     ngx_uint_t                       i, n;
+    ngx_refund_counters_t           *counters;
     ngx_http_refund_store_t        **store;
     ngx_http_refund_store_state_t    state;
 
+    counters = smcf->zone->data;
     store = smcf->notify->stores.elts;
+
+    ngx_refund_counters_seen(smcf->generation);
 
     for (i = 0; i < smcf->notify->stores.nelts; i++) {
 
@@ -330,46 +406,70 @@ ngx_http_refund_status_publish(ngx_http_refund_status_main_conf_t *smcf)
             continue;
         }
 
-        ngx_memzero(&state, sizeof(ngx_http_refund_store_state_t));
+        n = store[i]->counters - counters->stores;
 
-        /* a worker that exits lets its connections go */
+        /*
+         * A worker that exits lets its connections go; what it knew stands
+         * until others know.
+         */
 
         if (ngx_exiting) {
-            /* void */
-
-        } else if (store[i]->ops->state == NULL) {
-            state.reach = NGX_REFUND_REACH_UP;
-
-        } else {
-            store[i]->ops->state(store[i], &state);
+            ngx_refund_worker->connections[n] = 0;
+            continue;
         }
 
-        n = store[i]->counters - ngx_refund_counters->stores;
+        ngx_http_refund_status_state(store[i], &state);
 
         ngx_refund_worker->reach[n] = (u_char) state.reach;
         ngx_refund_worker->connections[n] =
                                    (u_char) ngx_min(state.connections, 255);
+
+        if (state.reach != NGX_REFUND_REACH_UNKNOWN) {
+            store[i]->counters->reach = state.reach;
+        }
+    }
+}
+
+
+static void
+ngx_http_refund_status_state(ngx_http_refund_store_t *store,
+    ngx_http_refund_store_state_t *state)
+{
+    ngx_memzero(state, sizeof(ngx_http_refund_store_state_t));
+
+    if (store->ops->state) {
+        store->ops->state(store, state);
+
+    } else {
+        state->reach = NGX_REFUND_REACH_UP;
     }
 }
 
 
 ngx_http_refund_store_state_t
 ngx_http_refund_status_store(ngx_refund_counters_t *counters,
-    ngx_refund_store_counters_t *store)
+    ngx_http_refund_store_t *store)
 {
-    ngx_uint_t                      i, n;
+    ngx_uint_t                      i, n, reach, generation;
     ngx_refund_worker_counters_t   *worker;
     ngx_http_refund_store_state_t   state;
 
-    n = store - counters->stores;
+    if (store->counters == NULL) {
+        ngx_http_refund_status_state(store, &state);
+        return state;
+    }
+
+    n = store->counters - counters->stores;
 
     state.reach = NGX_REFUND_REACH_UNKNOWN;
     state.connections = 0;
+    generation = 0;
 
     for (i = 0; i < NGX_MAX_PROCESSES; i++) {
         worker = &counters->workers[i];
+        reach = worker->reach[n];
 
-        if (worker->reach[n] == NGX_REFUND_REACH_UNKNOWN
+        if (reach == NGX_REFUND_REACH_UNKNOWN
             || !ngx_refund_counters_alive(worker))
         {
             continue;
@@ -377,11 +477,22 @@ ngx_http_refund_status_store(ngx_refund_counters_t *counters,
 
         state.connections += worker->connections[n];
 
-        /* one that is cut off fails its share of the notifies */
+        /*
+         * Those of the newest configuration know best; and one that is cut off
+         * fails its share of the notifies.
+         */
 
-        if (state.reach != NGX_REFUND_REACH_DOWN) {
-            state.reach = worker->reach[n];
+        if (worker->generation > generation
+            || (worker->generation == generation
+                && state.reach != NGX_REFUND_REACH_DOWN))
+        {
+            state.reach = reach;
+            generation = worker->generation;
         }
+    }
+
+    if (state.reach == NGX_REFUND_REACH_UNKNOWN) {
+        state.reach = store->counters->reach;
     }
 
     return state;

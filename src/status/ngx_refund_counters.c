@@ -12,12 +12,18 @@
 /* room for merchants that later configurations name; a power of two */
 #define NGX_REFUND_MERCHANTS_MIN  1024
 
-/* changes with all that decides where a counter is */
-#define NGX_REFUND_LAYOUT                                                     \
-    (sizeof(ngx_refund_counters_t) * 64 + NGX_REFUND_METRIC_COUNT)
+/*
+ * Milliseconds after which a worker counts as gone: one that stands still, or
+ * a number that another process has by now.
+ */
+#define NGX_REFUND_SEEN_MAX       15000
 
 
 static ngx_int_t ngx_refund_counters_init(ngx_shm_zone_t *zone, void *data);
+static ngx_uint_t ngx_refund_counters_in_use(ngx_refund_counters_t *counters,
+    ngx_refund_store_counters_t *store);
+static ngx_uint_t ngx_refund_counters_exists(
+    ngx_refund_worker_counters_t *worker);
 static ngx_refund_merchant_counters_t *ngx_refund_counters_none(
     ngx_refund_merchant_counters_t *merchant);
 
@@ -76,19 +82,10 @@ ngx_refund_counters_init(ngx_shm_zone_t *zone, void *data)
     shpool = (ngx_slab_pool_t *) zone->shm.addr;
     room = (ngx_uint_t) (uintptr_t) zone->data;
 
+    /* by the same module: another one's tag would have made it another zone */
+
     if (data || zone->shm.exists) {
-        counters = data ? data : shpool->data;
-
-        if (counters->layout != NGX_REFUND_LAYOUT) {
-            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
-                          "shared memory zone \"%V\" was laid out by another "
-                          "version of the module: restart nginx",
-                          &zone->shm.name);
-            return NGX_ERROR;
-        }
-
-        zone->data = counters;
-
+        zone->data = data ? data : shpool->data;
         return NGX_OK;
     }
 
@@ -98,7 +95,6 @@ ngx_refund_counters_init(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    counters->layout = NGX_REFUND_LAYOUT;
     counters->start = ngx_time();
     counters->merchants_max = room;
     counters->nmerchants = 1;
@@ -145,7 +141,8 @@ ngx_refund_counters_merchant(ngx_refund_counters_t *counters, ngx_str_t *name)
 
 
 ngx_refund_store_counters_t *
-ngx_refund_counters_store(ngx_refund_counters_t *counters, ngx_str_t *name)
+ngx_refund_counters_find_store(ngx_refund_counters_t *counters,
+    ngx_str_t *name)
 {
     ngx_uint_t                    i;
     ngx_refund_store_counters_t  *store;
@@ -156,29 +153,95 @@ ngx_refund_counters_store(ngx_refund_counters_t *counters, ngx_str_t *name)
         if (store->len == name->len
             && ngx_memcmp(store->name, name->data, name->len) == 0)
         {
+            store->generation = counters->generation;
             return store;
         }
     }
 
-    if (i == NGX_REFUND_STORES_MAX || name->len > NGX_REFUND_NAME_MAX) {
+    return NULL;
+}
+
+
+ngx_refund_store_counters_t *
+ngx_refund_counters_add_store(ngx_refund_counters_t *counters,
+    ngx_str_t *name)
+{
+    ngx_uint_t                    i, k;
+    ngx_refund_store_counters_t  *store;
+
+    if (name->len > NGX_REFUND_NAME_MAX) {
+        return NULL;
+    }
+
+    for (i = 0; i < counters->nstores; i++) {
+        if (!ngx_refund_counters_in_use(counters, &counters->stores[i])) {
+            break;
+        }
+    }
+
+    if (i == NGX_REFUND_STORES_MAX) {
         return NULL;
     }
 
     store = &counters->stores[i];
 
+    if (i == counters->nstores) {
+        counters->nstores++;
+    }
+
+    ngx_memzero(store, sizeof(ngx_refund_store_counters_t));
+
+    for (k = 0; k < NGX_MAX_PROCESSES; k++) {
+        counters->workers[k].reach[i] = NGX_REFUND_REACH_UNKNOWN;
+        counters->workers[k].connections[i] = 0;
+    }
+
     ngx_memcpy(store->name, name->data, name->len);
     store->len = name->len;
-
-    ngx_memory_barrier();
-    counters->nstores++;
+    store->generation = counters->generation;
 
     return store;
+}
+
+
+/*
+ * By this configuration, by the one before, whose workers may not have begun
+ * yet, or by a worker that there is still.
+ */
+
+static ngx_uint_t
+ngx_refund_counters_in_use(ngx_refund_counters_t *counters,
+    ngx_refund_store_counters_t *store)
+{
+    ngx_uint_t                     i;
+    ngx_refund_worker_counters_t  *worker;
+
+    if (store->generation + 1 >= counters->generation) {
+        return 1;
+    }
+
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+        worker = &counters->workers[i];
+
+        if (worker->generation <= store->generation
+            && ngx_refund_counters_exists(worker))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
 void
 ngx_refund_counters_init_process(ngx_refund_counters_t *counters)
 {
+    if (ngx_refund_worker && ngx_refund_counters == counters) {
+        /* a reload without a master: deliveries go on */
+        return;
+    }
+
     ngx_refund_counters = counters;
     ngx_refund_worker = NULL;
 
@@ -190,12 +253,8 @@ ngx_refund_counters_init_process(ngx_refund_counters_t *counters)
 
     ngx_refund_worker = &counters->workers[ngx_process_slot];
 
-    if (ngx_refund_worker->pid == (ngx_atomic_uint_t) ngx_pid) {
-        /* a reload without a master: deliveries go on */
-        return;
-    }
-
     ngx_memzero(ngx_refund_worker, sizeof(ngx_refund_worker_counters_t));
+    ngx_refund_counters_seen(0);
     ngx_memory_barrier();
 
     ngx_refund_worker->pid = ngx_pid;
@@ -211,8 +270,29 @@ ngx_refund_counters_exit_process(void)
 }
 
 
+void
+ngx_refund_counters_seen(ngx_uint_t generation)
+{
+    ngx_refund_worker->seen = ngx_current_msec;
+    ngx_refund_worker->generation = generation;
+}
+
+
 ngx_uint_t
 ngx_refund_counters_alive(ngx_refund_worker_counters_t *worker)
+{
+    ngx_msec_int_t  age;
+
+    /* its clock is this one's, but is read at another time */
+
+    age = (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) worker->seen);
+
+    return age < NGX_REFUND_SEEN_MAX && ngx_refund_counters_exists(worker);
+}
+
+
+static ngx_uint_t
+ngx_refund_counters_exists(ngx_refund_worker_counters_t *worker)
 {
     ngx_pid_t  pid;
 

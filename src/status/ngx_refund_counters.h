@@ -177,12 +177,15 @@ typedef enum {
 #define NGX_REFUND_VERSIONS  3      /* wechatpay_version_e */
 
 #define NGX_REFUND_NAME_MAX    64
-#define NGX_REFUND_STORES_MAX  32
+#define NGX_REFUND_STORES_MAX  64
 
 typedef ngx_atomic_t  ngx_refund_cells_t[NGX_REFUND_CELLS];
 
 
-/* Of a merchant or a store, for as long as the zone lives. */
+/*
+ * Of a merchant, for as long as the zone lives; of a store, until another name
+ * needs its room.
+ */
 
 typedef struct {
     ngx_uint_t           len;
@@ -195,6 +198,8 @@ typedef struct {
 typedef struct {
     ngx_uint_t           len;
     u_char               name[NGX_REFUND_NAME_MAX];
+    ngx_uint_t           generation;        /* the last that named it */
+    ngx_atomic_t         reach;             /* what was known last */
     ngx_atomic_t         operations[NGX_REFUND_STORE_OPERATION_COUNT]
                                    [NGX_REFUND_STORE_RESULT_COUNT];
     ngx_refund_cells_t   time;
@@ -209,6 +214,8 @@ typedef struct {
 
 typedef struct {
     ngx_atomic_t         pid;               /* 0: no worker */
+    ngx_atomic_t         seen;              /* ngx_current_msec of its life */
+    ngx_atomic_t         generation;        /* of its configuration */
     ngx_atomic_t         deliveries;
     u_char               reach[NGX_REFUND_STORES_MAX];
     u_char               connections[NGX_REFUND_STORES_MAX];
@@ -222,8 +229,8 @@ typedef enum {
 
 
 typedef struct {
-    ngx_uint_t                       layout;
     time_t                           start;
+    ngx_uint_t                       generation;    /* configurations so far */
     ngx_uint_t                       nstores;
     ngx_uint_t                       nmerchants;
     ngx_uint_t                       merchants_max;
@@ -252,22 +259,36 @@ ngx_shm_zone_t *ngx_refund_counters_zone(ngx_conf_t *cf, ngx_uint_t merchants,
     void *tag);
 
 /*
- * The counters of that name, made if there are none yet; in the master, when
- * the zone is being initialised.  There is always one for a merchant; NULL: no
- * room for the store.
+ * The counters of that name, in the master, when a configuration comes into
+ * use: counters->generation is its number.  Those of a merchant are made if
+ * there are none; without room they are those of no merchant.  A store's are
+ * found, NULL: not there; or made, in the room of one that no configuration in
+ * use names, if need be, NULL: all room is taken.
  */
 
 ngx_refund_merchant_counters_t *ngx_refund_counters_merchant(
     ngx_refund_counters_t *counters, ngx_str_t *name);
-ngx_refund_store_counters_t *ngx_refund_counters_store(
+ngx_refund_store_counters_t *ngx_refund_counters_find_store(
+    ngx_refund_counters_t *counters, ngx_str_t *name);
+ngx_refund_store_counters_t *ngx_refund_counters_add_store(
     ngx_refund_counters_t *counters, ngx_str_t *name);
 
-/* In a worker, at its start (counters may be NULL) and at its end. */
+/*
+ * In a worker, at its start and at its end; counters may be NULL.  Without a
+ * master also at each reload.
+ */
 
 void ngx_refund_counters_init_process(ngx_refund_counters_t *counters);
 void ngx_refund_counters_exit_process(void);
 
-/* Is the worker alive that this was written by? */
+/*
+ * In a worker, each second: it lives.  The number is that of the configuration
+ * that it runs.
+ */
+
+void ngx_refund_counters_seen(ngx_uint_t generation);
+
+/* Is the worker alive that this was written by, and has it been seen lately? */
 
 ngx_uint_t ngx_refund_counters_alive(ngx_refund_worker_counters_t *worker);
 
