@@ -65,10 +65,12 @@ static ngx_int_t ngx_http_refund_request_call_again(
 static void ngx_http_refund_request_call_timer_handler(ngx_event_t *ev);
 static void ngx_http_refund_request_call_log(
     ngx_http_refund_request_call_t *call);
-static void ngx_http_refund_request_call_unguard(
+static ngx_int_t ngx_http_refund_request_call_unguard(
     ngx_http_refund_request_call_t *call);
 static void ngx_http_refund_request_call_unguarded(
     ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_request_call_told(
+    ngx_http_refund_request_call_t *call);
 static void ngx_http_refund_request_call_event(
     ngx_http_refund_request_call_t *call);
 static void ngx_http_refund_request_call_fail(
@@ -733,10 +735,11 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 /*
  * An accepted refund keeps its digest, and is known as accepted; a rejected one
  * may be mended and sent again, but not while it is open how an earlier call of
- * the same ended.
+ * the same ended.  NGX_AGAIN: the answer waits until the store has given the
+ * number back, for who mends at once may come to another worker.
  */
 
-static void
+static ngx_int_t
 ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
 {
     ngx_int_t                    rc;
@@ -757,14 +760,17 @@ ngx_http_refund_request_call_unguard(ngx_http_refund_request_call_t *call)
         rc = ngx_http_refund_store_release(op);
 
     } else {
-        return;
+        return NGX_OK;
+    }
+
+    if (rc != NGX_AGAIN) {
+        ngx_http_refund_request_call_told(call);
+        return NGX_OK;
     }
 
     call->references++;
 
-    if (rc != NGX_AGAIN) {
-        ngx_http_refund_request_call_unguarded(op);
-    }
+    return call->answer.outcome == WECHATPAY_REJECTED ? NGX_AGAIN : NGX_OK;
 }
 
 
@@ -775,14 +781,25 @@ ngx_http_refund_request_call_unguarded(ngx_http_refund_store_op_t *op)
 
     call = op->data;
 
-    if (op->result == NGX_HTTP_REFUND_STORE_ERROR) {
-        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "mark not changed",
-                "refund request of merchant \"%V\": how it ended could not be "
-                "told to store \"%V\": %s", &call->merchant->sn.str,
-                &op->store->name, op->reason);
+    ngx_http_refund_request_call_told(call);
+
+    if (call->answer.outcome == WECHATPAY_REJECTED && call->wake) {
+        call->wake(call);
     }
 
     ngx_http_refund_request_call_release(call);
+}
+
+
+static void
+ngx_http_refund_request_call_told(ngx_http_refund_request_call_t *call)
+{
+    if (call->op.result == NGX_HTTP_REFUND_STORE_ERROR) {
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, "mark not changed",
+                "refund request of merchant \"%V\": how it ended could not be "
+                "told to store \"%V\": %s", &call->merchant->sn.str,
+                &call->op.store->name, call->op.reason);
+    }
 }
 
 
@@ -870,10 +887,6 @@ ngx_http_refund_request_call_finish(ngx_http_refund_request_call_t *call)
                              call->answer.outcome);
     ngx_refund_count_time(NGX_REFUND_METRIC_REQUEST_TIME, call->started);
 
-    if (call->guarded) {
-        ngx_http_refund_request_call_unguard(call);
-    }
-
     call->status = (call->answer.outcome == WECHATPAY_ACCEPTED)
                    ? NGX_HTTP_OK : call->answer.failure.status;
 
@@ -891,8 +904,12 @@ ngx_http_refund_request_call_finish(ngx_http_refund_request_call_t *call)
         call->status = NGX_HTTP_BAD_GATEWAY;
     }
 
-    if (call->wake) {
-        call->wake(call);
+    if (!call->guarded
+        || ngx_http_refund_request_call_unguard(call) != NGX_AGAIN)
+    {
+        if (call->wake) {
+            call->wake(call);
+        }
     }
 
     ngx_http_refund_request_call_release(call);
