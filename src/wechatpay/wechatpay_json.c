@@ -178,7 +178,10 @@ wechatpay_json_escaped(uint64_t word)
     quote = word ^ WECHATPAY_JSON_EIGHT('"');
     backslash = word ^ WECHATPAY_JSON_EIGHT('\\');
 
-    /* a byte less more than it is borrows, and so its high bit is set */
+    /*
+     * A byte from which more is taken than it holds ends with its high bit set.
+     * One from 0x80 may end so as well, and is no hit: & ~ drops it.
+     */
 
     return ((((word - WECHATPAY_JSON_EIGHT(0x20)) & ~word)
              | ((quote - WECHATPAY_JSON_EIGHT(1)) & ~quote)

@@ -36,8 +36,8 @@ wechatpay_utf8_plain(wechatpay_str_t text)
 
 /*
  * Most of it is base64: 16 bytes at once, all from least, which is eight times
- * the same, to 0x7f.  A byte below least borrows, and leaves its high bit or
- * that of the next one.
+ * the same, to 0x7f.  A byte below least leaves its own high bit set; what it
+ * borrows can only send the next one to the slow way.
  */
 
 static inline int
