@@ -5,7 +5,8 @@
 # Counts the instructions of a notify with callgrind, which do not hang on what
 # else the machine does, and holds them against bench/instructions.txt.
 #
-#   bench/instructions.pl check     fails where one has grown by more than 5 %
+#   bench/instructions.pl check     fails where one has grown by more than 5 %,
+#                                   or with 1000 merchants by more than 2 %
 #   bench/instructions.pl update    writes the file anew
 #   bench/instructions.pl profile   prints the most expensive functions
 #
@@ -21,6 +22,8 @@ use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
 use RefundNotify::Bench::Callgrind qw(read_counts under_callgrind write_counts);
 use RefundNotify::Bench::Measure qw(bench_dir key requests send_all);
+use RefundNotify::Bench::Merchants qw(more_merchants fresh_counts
+                                      MERCHANTS_FLAT);
 use RefundNotify::Test ();
 use RefundNotify::Test::Nginx ();
 use RefundNotify::Test::Redis ();
@@ -52,6 +55,8 @@ http {
         wechatpay_public_key %%SERIAL%% %%KEYS%%/wechatpay.pem;
     }
 
+    %%MERCHANTS%%
+
     refund_store shm   shm:10m;
     refund_store redis redis://127.0.0.1:%%REDIS%%;
 
@@ -68,6 +73,26 @@ http {
 
         location = /wechatpay/refund-notify {
             refund_notify      shop;
+            refund_notify_pass /internal/refunds;
+        }
+
+        location = /internal/refunds {
+            internal;
+            proxy_pass http://business;
+            include    %%ROOT%%/conf/refund_delivery.conf;
+        }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_merchants%%;
+
+        set $merchant shop;
+
+        refund_notify_store shm;
+        refund_notify_clock_skew 1h;
+
+        location = /wechatpay/refund-notify {
+            refund_notify      $merchant;
             refund_notify_pass /internal/refunds;
         }
 
@@ -130,14 +155,19 @@ my @worker = (
     [ 'v3, shm, fresh', 'v3', 'shm', 1 ],
     [ 'v3, shm, duplicate', 'v3', 'shm', 2 ],
     [ 'v3, Redis, fresh', 'v3', 'redis', 1 ],
+    [ 'v3, Redis, duplicate', 'v3', 'redis', 2 ],
+    [ 'v2, under another key', 'v2-other-key', 'shm', 1 ],
+    [ 'v2, without req_info', 'v2-no-req-info', 'shm', 1 ],
     [ 'v3, forged signature', 'v3-forged', 'shm', 1 ],
     [ 'v3, unknown serial', 'v3-other-serial', 'shm', 1 ],
 );
 
 my $root = abs_path(dirname(__FILE__) . '/..');
-my $build = bench_dir();
+my $build = abs_path(bench_dir());
 my $file = "$root/bench/instructions.txt";
 my $command = shift // '';
+
+my ($redis, $business);
 
 $command =~ /^(?:check|update|profile)$/
     or die "usage: $0 check|update|profile\n";
@@ -156,20 +186,37 @@ sub main {
         return 0;
     }
 
+    $redis = RefundNotify::Test::Redis->new;
+    $business = RefundNotify::Test::Nginx->new(conf => $business_conf,
+                                               module => 0)->start;
+
     my @scenarios = (driver(), worker());
 
     return profile(@scenarios) if $command eq 'profile';
 
     return update($versions, map { rows($_) } @scenarios)
         if $command eq 'update';
-    return check($known, map { rows($_, $known) } @scenarios);
+
+    my @wrong = (check($known, map { rows($_, $known) } @scenarios),
+                 many_merchants());
+
+    print @wrong, 'bench-instructions: ', @wrong ? 'FAILED' : 'passed', "\n";
+
+    return @wrong ? 1 : 0;
 }
 
 
 # What decides how many instructions the same source takes.
 
 sub versions {
-    my ($compiler) = qx(\${CC:-cc} --version) =~ /^(.*)/;
+    my $family = qx(\${CC:-cc} --version) =~ /clang/ ? 'clang' : 'gcc';
+
+    # clang knows only the one, of which gcc tells no more than the first number
+
+    my $option = $family eq 'clang' ? '-dumpversion' : '-dumpfullversion';
+
+    chomp(my $compiler = qx(\${CC:-cc} $option));
+
     my @packages = split /\n/,
         qx(dpkg-query -W -f '\${Package} \${Version}\n' libc6 libhiredis0.14 \\
            libjansson4 libssl3 libxml2 nginx valgrind 2>/dev/null);
@@ -180,9 +227,7 @@ sub versions {
 
     my $avx2 = read_file('/proc/cpuinfo') =~ /^flags.*\bavx2\b/m;
 
-    $compiler =~ s/\([^)]*\) //;
-
-    return join ', ', $compiler, @packages,
+    return join ', ', "$family $compiler", @packages,
                 $avx2 ? 'a processor with AVX2' : 'a processor without AVX2';
 }
 
@@ -215,17 +260,21 @@ sub wanted {
 }
 
 
-sub worker {
-    my $redis = RefundNotify::Test::Redis->new;
-    my $business = RefundNotify::Test::Nginx->new(conf => $business_conf,
-                                                  module => 0)->start;
-    my $out = scratch_dir() . '/worker.out';
-    my $nginx = RefundNotify::Test::Nginx->new(
-        conf => $conf, log_level => 'warn',
+sub start_worker {
+    my ($out, $merchants) = @_;
+
+    return RefundNotify::Test::Nginx->new(
+        conf => $conf, log_level => 'warn', patience => 300,
         vars => { KEYS => "$build/keys", REDIS => $redis->port,
-                  BUSINESS => $business->port,
-                  SERIAL => key('serial') },
+                  BUSINESS => $business->port, SERIAL => key('serial'),
+                  MERCHANTS => more_merchants($merchants - 1) },
         under => under_callgrind($out))->start;
+}
+
+
+sub worker {
+    my $out = scratch_dir() . '/worker.out';
+    my $nginx = start_worker($out, 1);
     my $dumps = 0;
     my $first = 1;
 
@@ -261,10 +310,45 @@ sub worker {
         $connection->close;
     }
 
-    $_->stop for $nginx, $business, $redis;
-    die "$_\n" for $nginx->problems;
+    stop($nginx);
 
     return @counts;
+}
+
+
+# Lines that say where the lookup of a merchant takes longer among many.
+
+sub many_merchants {
+    my (%first, @missed);
+
+    for my $count (1, 1000) {
+        my $out = scratch_dir() . "/merchants-$count.out";
+        my $nginx = start_worker($out, $count);
+        my %each = fresh_counts($nginx, $nginx->port('merchants'), $out);
+
+        stop($nginx);
+
+        for my $kind (sort keys %each) {
+            my $before = $first{$kind} //= $each{$kind};
+
+            push @missed, sprintf "bench-instructions: %s with %d merchants:"
+                                  . " %.0f -> %.0f, more than 2 %%\n", $kind,
+                                  $count, $before, $each{$kind}
+                if $each{$kind} > MERCHANTS_FLAT * $before;
+        }
+    }
+
+    return @missed;
+}
+
+
+sub stop {
+    my ($nginx) = @_;
+
+    $nginx->stop;
+    die "$_\n" for $nginx->problems;
+
+    return;
 }
 
 
@@ -293,6 +377,10 @@ sub rows {
             $others += $each;
         }
     }
+
+    # another path, or an object without symbols
+
+    die "$name: nothing of ours was counted\n" if !@rows && !$others;
 
     return ([ $name, 'all, with libraries', $total / $count ], @rows,
             [ $name, 'the rest of ours', $others ]);
@@ -337,6 +425,8 @@ sub update {
 }
 
 
+# Lines that say what is wrong.
+
 sub check {
     my ($known, @rows) = @_;
 
@@ -358,13 +448,18 @@ sub check {
 
     print join "\n", 'bench-instructions: fallen by more than 5 %:', @fallen,
                      '' if @fallen;
-    print join "\n", 'bench-instructions: grown by more than 5 %:', @grown,
-                     '    If that is what it costs: make'
-                     . ' bench-instructions-update, and commit it.', ''
-        if @grown;
-    print 'bench-instructions: ', @grown ? 'FAILED' : 'passed', "\n";
 
-    return @grown ? 1 : 0;
+    # what is not there any more is as if it were compared
+
+    my @gone = map { '    ' . s/\t/, /r } sort keys %$known;
+
+    return ((map { "$_\n" }
+                 @grown ? ('bench-instructions: grown by more than 5 %:',
+                           @grown) : (),
+                 @gone ? ('bench-instructions: gone:', @gone) : (),
+                 @grown || @gone
+                 ? '    If that is what it is: make'
+                   . ' bench-instructions-update, and commit it.' : ()));
 }
 
 

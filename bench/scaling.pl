@@ -23,10 +23,12 @@ use File::Basename qw(dirname);
 
 use lib dirname(__FILE__) . '/../t/lib', dirname(__FILE__) . '/lib';
 
-use RefundNotify::Bench::Callgrind qw(read_counts under_callgrind write_counts);
-use RefundNotify::Bench::Measure qw(bench_dir key cpu_of pin notifies requests
-                                    send_all load cpu_time rss_anon redis_info
-                                    delivered markdown machine);
+use RefundNotify::Bench::Callgrind qw(under_callgrind);
+use RefundNotify::Bench::Measure qw(bench_dir key cpu_of pin notifies load
+                                    cpu_time rss_anon redis_info delivered
+                                    markdown machine);
+use RefundNotify::Bench::Merchants qw(more_merchants fresh_counts
+                                      MERCHANTS_FLAT);
 use RefundNotify::Test ();
 use RefundNotify::Test::Client ();
 use RefundNotify::Test::Nginx ();
@@ -139,11 +141,6 @@ http {
     }
 }
 END
-
-# of a worker under callgrind: what the load of it is measured over, and what
-# the lookup of a merchant may cost
-
-use constant { WARM_UP => 10, REQUESTS => 50, FLAT => 1.02 };
 
 my $root = abs_path(dirname(__FILE__) . '/..');
 my $seconds = $ENV{BENCH_SECONDS} || 2;
@@ -338,60 +335,25 @@ sub body_length {
 }
 
 
-# Instructions of a notify, for the lookup is far less than the noise of time.
-
 sub merchants {
     my (@rows, %first);
 
-    for my $merchants (1, 10, 100, 1000) {
-        my $keys = bench_dir() . '/keys';
-        my $text = join '', map {
-            my $merchant = sprintf 'shop%04d', $_;
-            my $mch_id = 1900001000 + $_;
-            <<"END";
-    refund_merchant $merchant {
-        mch_id               $mch_id;
-        api_v2_key_file      $keys/v2.key;
-        api_v3_key_file      $keys/v3.key;
-        wechatpay_public_key @{[ key('serial') ]} $keys/wechatpay.pem;
-    }
-END
-        } 2 .. $merchants;
-
-        my $out = scratch_dir() . "/merchants-$merchants.out";
-        my $nginx = worker(merchants => $text,
+    for my $count (1, 10, 100, 1000) {
+        my $out = scratch_dir() . "/merchants-$count.out";
+        my $nginx = worker(merchants => more_merchants($count - 1),
                            under => under_callgrind($out));
-        my $dumps = 0;
+        my $delivered = delivered($business);
+        my %each = fresh_counts($nginx, $nginx->port('shm'), $out);
+
+        die "no notify was delivered\n"
+            if delivered($business) == $delivered;
 
         for my $kind ('v2', 'v3') {
-            # v2 and v3 tell of the same refund under the same id
+            my $more = $each{$kind} / ($first{$kind} //= $each{$kind});
 
-            my @requests = requests($kind, 1 + $dumps * 1000,
-                                    WARM_UP + REQUESTS);
-            my $delivered = delivered($business);
-            my $connection = RefundNotify::Test::Client->new(
-                port => $nginx->port('shm'))->connect;
-            my @measured = splice @requests, WARM_UP;
-
-            for my $part (\@requests, \@measured) {
-                my $answers = send_all($connection, $part);
-                die "$answers\n" if $answers =~ /FAIL|^0 /;
-
-                write_counts($nginx, $nginx->port('shm'), "$out." . ++$dumps);
-            }
-
-            die "$kind: not all were delivered\n"
-                if delivered($business) - $delivered != WARM_UP + REQUESTS;
-
-            my ($total) = read_counts("$out.$dumps");
-            my $each = $total / REQUESTS;
-
-            $first{$kind} //= $each;
-
-            push @rows, [ "$kind, shm", $merchants, sprintf('%.0f', $each),
-                          sprintf('%+.2f %%',
-                                  100 * ($each / $first{$kind} - 1)),
-                          $each <= FLAT * $first{$kind} ? 'met' : 'missed' ];
+            push @rows, [ "$kind, shm", $count, sprintf('%.0f', $each{$kind}),
+                          sprintf('%+.2f %%', 100 * ($more - 1)),
+                          $more <= MERCHANTS_FLAT ? 'met' : 'missed' ];
         }
 
         stop($nginx);
