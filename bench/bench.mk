@@ -2,7 +2,7 @@
 #
 # The benchmark, see bench/README.md.
 #
-#   make bench                       the whole of it, in about ten minutes
+#   make bench                       the whole of it, in about six minutes
 #   make bench-quick                 a look at it, in about one
 #   make bench-scaling               workers, connections, sizes, merchants, ids
 #   make bench-soak                  a million notifies, and the memory after

@@ -35,8 +35,12 @@ static const bench_kind_t  bench_kinds[] = {
     { "v2", 2, BENCH_GENUINE },
     { "v2-other-key", 2, BENCH_OTHER_KEY },
     { "v2-no-req-info", 2, BENCH_NO_REQ_INFO },
+    { "v2-bad-fee", 2, BENCH_BAD_FEE },
+    { "v2-no-fee", 2, BENCH_NO_FEE },
     { "v3", 3, BENCH_GENUINE },
     { "v3-forged", 3, BENCH_FORGED },
+    { "v3-bad-fee", 3, BENCH_BAD_FEE },
+    { "v3-no-fee", 3, BENCH_NO_FEE },
     { "v3-other-serial", 3, BENCH_OTHER_SERIAL }
 };
 

@@ -133,7 +133,7 @@ bench_v2_notify(bench_merchant_t *merchant, bench_bend_e bend, uint64_t n,
         "<out_trade_no><![CDATA[7110%019llu]]></out_trade_no>\n"
         "<refund_account><![CDATA[REFUND_SOURCE_RECHARGE_FUNDS]]>"
         "</refund_account>\n"
-        "<refund_fee><![CDATA[3960]]></refund_fee>\n"
+        "%s"
         "<refund_id><![CDATA[503004089420%017llu]]></refund_id>\n"
         "<refund_recv_accout><![CDATA[支付用户零钱]]>"
         "</refund_recv_accout>\n"
@@ -145,6 +145,10 @@ bench_v2_notify(bench_merchant_t *merchant, bench_bend_e bend, uint64_t n,
         "<total_fee><![CDATA[3960]]></total_fee>\n"
         "<transaction_id><![CDATA[42000002152%017llu]]></transaction_id>\n",
         (unsigned long long) n, (unsigned long long) n,
+        bend == BENCH_NO_FEE ? ""
+        : bend == BENCH_BAD_FEE
+          ? "<refund_fee><![CDATA[39.60]]></refund_fee>\n"
+          : "<refund_fee><![CDATA[3960]]></refund_fee>\n",
         (unsigned long long) n, (unsigned long long) n);
 
     if (extra != 0) {
@@ -210,10 +214,12 @@ bench_v3_notify(bench_merchant_t *merchant, bench_bend_e bend, uint64_t n,
         "\"refund_status\":\"SUCCESS\","
         "\"success_time\":\"2018-06-08T10:34:56+08:00\","
         "\"user_received_account\":\"招商银行信用卡0403\","
-        "\"amount\":{\"total\":999,\"refund\":999,\"payer_total\":999,"
+        "\"amount\":{\"total\":999,%s\"payer_total\":999,"
         "\"payer_refund\":999}",
         merchant->mch_id, (unsigned long long) n, (unsigned long long) n,
-        (unsigned long long) n, (unsigned long long) n);
+        (unsigned long long) n, (unsigned long long) n,
+        bend == BENCH_NO_FEE ? ""
+        : bend == BENCH_BAD_FEE ? "\"refund\":\"999\"," : "\"refund\":999,");
 
     if (extra != 0) {
         p += snprintf(p, last - p, ",\"remark\":\"");

@@ -41,6 +41,8 @@ typedef enum {
     BENCH_GENUINE = 0,
     BENCH_OTHER_KEY,                    /* v2: encrypted under a stranger's */
     BENCH_NO_REQ_INFO,                  /* v2 */
+    BENCH_BAD_FEE,                      /* of what is refunded: no fen */
+    BENCH_NO_FEE,                       /* what is refunded is not said */
     BENCH_FORGED,                       /* v3: a bit of the signature is off */
     BENCH_OTHER_SERIAL                  /* v3 */
 } bench_bend_e;

@@ -1,7 +1,7 @@
 -- Copyright (C) the refund-notify authors
 --
--- The same job in Lua, as users of lua-nginx-module write it: patterns for the
--- XML, lua-cjson, libcrypto by FFI, Redis over a cosocket that is kept, and a
+-- The same job in Lua, as users of lua-nginx-module write it: one compiled
+-- pattern for the XML, lua-cjson, libcrypto by FFI, Redis over a cosocket that is kept, and a
 -- subrequest to the business app.
 
 local cjson = require "cjson.safe"
@@ -70,6 +70,8 @@ local V2_ACCOUNT = {
     REFUND_SOURCE_RECHARGE_FUNDS = "AVAILABLE",
     REFUND_SOURCE_UNSETTLED_FUNDS = "UNSETTLED",
 }
+
+local FIELD = [=[<(\w+)>(?:<!\[CDATA\[([^\]]*)\]\]>|([^<]*))</\1>]=]
 
 local buffer = ffi.new("unsigned char[?]", SIZE)
 local length = ffi.new("int[1]")
@@ -161,24 +163,19 @@ end
 local function xml(text)
     local fields = {}
 
-    for name, value in text:gmatch("<([%w_]+)><!%[CDATA%[(.-)%]%]></%1>") do
-        fields[name] = value
-    end
-
-    for name, value in text:gmatch("<([%w_]+)>([^<]*)</%1>") do
-        fields[name] = value
+    for match in ngx.re.gmatch(text, FIELD, "jo") do
+        fields[match[1]] = match[2] or match[3]
     end
 
     return fields
 end
 
 
-local function fen(text)
-    if text and not text:find("^%d+$") then
-        return nil, "malformed", 400
-    end
+-- nil where it is absent, false where it is no count of fen
 
-    return tonumber(text)
+local function fen(text)
+    return text and #text <= 15 and text:find("^%d+$") ~= nil
+           and tonumber(text)
 end
 
 
@@ -222,6 +219,20 @@ local function from_v2(body)
         return nil, "malformed", 400
     end
 
+    local amount = {
+        total = fen(root.total_fee),
+        refund = fen(root.refund_fee),
+        settlement_total = fen(root.settlement_total_fee),
+        settlement_refund = fen(root.settlement_refund_fee),
+    }
+
+    if not amount.total or not amount.refund
+       or amount.settlement_total == false
+       or amount.settlement_refund == false
+    then
+        return nil, "malformed", 400
+    end
+
     local time = root.success_time
                  and root.success_time:gsub(" ", "T") .. "+08:00"
 
@@ -238,12 +249,7 @@ local function from_v2(body)
         funds_account = V2_ACCOUNT[root.refund_account]
                         or root.refund_account,
         request_source = root.refund_request_source,
-        amount = {
-            total = fen(root.total_fee),
-            refund = fen(root.refund_fee),
-            settlement_total = fen(root.settlement_total_fee),
-            settlement_refund = fen(root.settlement_refund_fee),
-        },
+        amount = amount,
     })
 end
 
@@ -288,7 +294,8 @@ local function from_v3(body)
 
     if not TYPE[status] or not refund.refund_id or not refund.out_refund_no
        or not refund.transaction_id or not refund.out_trade_no
-       or not refund.amount
+       or not refund.amount or type(refund.amount.total) ~= "number"
+       or type(refund.amount.refund) ~= "number"
     then
         return nil, "malformed", 400
     end

@@ -107,7 +107,8 @@ const fromV2 = (body) => {
   const status = V2_STATUS[root?.refund_status];
 
   if (!status || !root.refund_id || !root.out_refund_no
-      || !root.transaction_id || !root.out_trade_no) {
+      || !root.transaction_id || !root.out_trade_no || !root.total_fee
+      || !root.refund_fee) {
     throw new Refused('malformed', 400);
   }
 
@@ -165,7 +166,9 @@ const fromV3 = (headers, body) => {
   }
 
   if (!TYPE[status] || !refund.refund_id || !refund.out_refund_no
-      || !refund.transaction_id || !refund.out_trade_no || !refund.amount) {
+      || !refund.transaction_id || !refund.out_trade_no
+      || !Number.isInteger(refund.amount?.total)
+      || !Number.isInteger(refund.amount?.refund)) {
     throw new Refused('malformed', 400);
   }
 

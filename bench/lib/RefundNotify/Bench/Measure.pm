@@ -27,7 +27,8 @@ package RefundNotify::Bench::Measure;
 #   delivered($business)           requests that the business app has had
 #   median(@n), spread(@n)         "min-max"
 #   markdown(\@head, \@row, ...)    a table
-#   machine()                      "name: value" lines: processor, versions
+#   machine()                      "name: value" lines: processor, versions, and
+#                                  what else the machine did
 #
 # The clock skew that nginx and the peers allow has to be an hour.
 
@@ -51,6 +52,11 @@ my $root = abs_path(dirname(__FILE__) . '/../../../..');
 # a notify is fresh for an hour both ways, and a run takes half of one at most
 
 use constant { AHEAD => 3000, FRESH_FROM => -1500, FRESH_UNTIL => 3300 };
+
+
+# of the last minute, before anything of ours has run
+
+my $load_before = load_average();
 
 
 sub bench_dir { return $ENV{BENCH_BUILD} || "$root/build/bench" }
@@ -266,6 +272,9 @@ sub markdown {
 }
 
 
+sub load_average { return (split ' ', read_file('/proc/loadavg'))[0] }
+
+
 sub machine {
     my ($cpu) = read_file('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)$/m;
     my ($system) = read_file('/etc/os-release') =~ /^PRETTY_NAME="?(.*?)"?$/m;
@@ -281,7 +290,9 @@ sub machine {
                     $cpu // 'unknown', processors(), $memory / 1024 / 1024),
             "system: $system, Linux $kernel",
             "versions: nginx $nginx, OpenSSL $openssl, Redis $redis,"
-            . " wrk $wrk");
+            . " wrk $wrk",
+            "load average: $load_before at the start, @{[ load_average() ]} at the"
+            . ' end');
 }
 
 
