@@ -31,7 +31,20 @@ http {
         wechatpay_certificate cafe.pem;
     }
 
-    refund_store main redis://127.0.0.1:%%REDIS%%;
+    # words that objects of the page's language have themselves
+
+    refund_merchant toString {
+        mch_id          1900000209;
+        api_v2_key_file cafe.v2key;
+    }
+
+    refund_merchant __proto__ {
+        mch_id          1900000210;
+        api_v2_key_file cafe.v2key;
+    }
+
+    refund_store main        redis://127.0.0.1:%%REDIS%%;
+    refund_store constructor shm:1m;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -40,6 +53,12 @@ http {
             refund_notify $shop;
             refund_notify_pass /internal/refunds;
             refund_notify_store main;
+        }
+
+        location /constructor {
+            refund_notify toString;
+            refund_notify_pass /internal/refunds;
+            refund_notify_store constructor;
         }
 
         location = /status {
@@ -149,6 +168,9 @@ my @rows = (
     [ results => 'deadline' => qr/deadline\s+0\s+0/ ],
     [ times => 'notify' => qr/notify, in all\s+[\d.]+ ms\s+[\d.]+ ms\s+5/ ],
     [ stores => 'main' => qr/main\s+up\s+1\s+0\s+0\s+[\d.]+%\s+0/ ],
+    [ stores => 'constructor' => qr/constructor\s+up/ ],
+    [ merchants => 'toString' => qr/toString\s+0\s+0\s+0\s+0/ ],
+    [ merchants => '__proto__' => qr/__proto__\s+0\s+0\s+0\s+0/ ],
     [ merchants => 'shop' => qr/shop\s+\d+\s+5\s+0\s+0/ ],
     [ certificates => 'cafe' => qr/cafe\s+\S+cafe\.pem\s+90/ ],
 );
@@ -175,6 +197,12 @@ is_deeply($browser->run(<<'EOS'), [], 'each table has a name');
     return [].filter.call(document.querySelectorAll('table'), function (t) {
         return !document.getElementById(t.getAttribute('aria-labelledby'));
     }).map(function (t) { return t.outerHTML });
+EOS
+is_deeply($browser->run(<<'EOS'), [ 'Filled' ], 'and each meter');
+    return [].map.call(document.querySelectorAll('meter'), function (m) {
+        return document.getElementById(m.getAttribute('aria-labelledby'))
+               .textContent;
+    }).filter(function (name, i, all) { return all.indexOf(name) === i });
 EOS
 ok($browser->wait_for(<<'EOS'), 'there is a line');
     return /^M.*L/.test(document.querySelector('#rate-line path + path')
@@ -228,6 +256,8 @@ for my $width (1280, 390) {
              "$name: its language");
         is($browser->run('return document.documentElement.lang'),
            $language eq 'English' ? 'en' : 'zh-CN', "$name: and lang");
+        is($browser->run('return document.getElementById("language").lang'),
+           $language eq 'English' ? 'zh-CN' : 'en', 'and that of its button');
         $browser->run('document.getElementById("language").click()');
     }
 }
@@ -264,9 +294,10 @@ is_deeply([ grep { $_ ne $url && !/^(?:data|chrome(?:-untrusted)?):/ } $browser-
 # nginx is gone, and comes back
 
 $nginx->stop;
-says('nginx does not answer', 'bad', 'No answer from nginx since \d+:\d\d');
+says('nginx does not answer', 'bad', 'No answer from nginx .*since \d+:\d\d');
 is($browser->run('return document.body.className'), 'stale',
    'what is shown is marked as old');
+is_deeply($browser->run($contrast), [], 'and readable');
 like(text(), qr/upstream_error\s+\d+\s+10/, 'and still there');
 $nginx->start;
 says('it is back, and has begun anew', 'warn', 'expires in 12 days');
