@@ -596,8 +596,8 @@ for my $serial ([ 'wechatpay', '0A0B' ], [ 'merchant', 'apiclient_cert' ]) {
 
     $nginx->write_file('nginx.conf', with_merchants($conf, $bar, $shop));
     ok($nginx->reload(wait => 0), 'reload');
-    is(metrics()->{deliveries_under_way}, 1, 'the old worker is counted');
-    cmp_ok(metrics()->{workers}, '>=', 3, 'and its delivery');
+    is(metrics()->{deliveries_under_way}, 1, 'the old worker\'s delivery');
+    cmp_ok(metrics()->{workers}, '>=', 3, 'and the worker itself');
     is($pay->answer($notify, $connection->read), 'SUCCESS', 'it ends');
 
     is(metrics()->{'notify_requests cafe v3 delivered'},
