@@ -21,6 +21,8 @@ package RefundNotify::Test::Cluster;
 #                                  returns how many keys there were
 #   $cluster->remove($node)        forgotten by the others, and stopped
 #   $cluster->is_master($node)     it says so itself
+#   $cluster->works_without($node) all others say that slots are served, and
+#                                  none of them by $node
 #   $cluster->whole($seconds)      true once all agree that all is well
 
 use strict;
@@ -83,7 +85,8 @@ sub url {
 sub _start {
     my ($self) = @_;
 
-    # the bus takes a port of its own, which is the port's plus 10000 otherwise
+    # the bus takes a port of its own, which is the port's plus 10000 otherwise;
+    # a master that has given all its slots away stays one
 
     my $node = RefundNotify::Test::Redis->new(
         $self->{tls} ? (tls => $self->{tls}) : (),
@@ -91,6 +94,7 @@ sub _start {
         config => [ 'cluster-enabled yes',
                     'cluster-node-timeout ' . slow(NODE_TIMEOUT),
                     'cluster-replica-validity-factor 0',
+                    'cluster-allow-replica-migration no',
                     'repl-diskless-sync-delay 0',
                     'repl-ping-replica-period 1',
                     @{ $self->{config} || [] } ]);
@@ -193,6 +197,20 @@ sub is_master {
     my $role = eval { $node->command('ROLE') };
 
     return $role && $role->[0] eq 'master';
+}
+
+
+sub works_without {
+    my ($self, $node) = @_;
+
+    for my $other (grep { $_ != $node } $self->_running) {
+        return 0 if $other->command('CLUSTER', 'INFO')
+                    !~ /^cluster_state:ok\r$/m
+                    || grep { $_->[2][1] == $node->port }
+                            @{ $other->command('CLUSTER', 'SLOTS') };
+    }
+
+    return 1;
 }
 
 

@@ -12,6 +12,7 @@ package RefundNotify::Test::Sentinel;
 #   $set->url                      redis+sentinel://.../mymaster
 #   $set->servers, $set->sentinels the Redis objects
 #   $set->master                   the one that the sentinels name
+#   $set->left($server)            no sentinel names it any more
 #   $set->whole($seconds)          true once every replica follows the master
 #                                  and the sentinels know it
 #   $set->watch                    forgets the changes of the master so far
@@ -102,12 +103,19 @@ sub url {
 
 
 sub master {
-    my ($self) = @_;
+    my ($self, $sentinel) = @_;
 
-    my $named = $self->{sentinels}[0]->command(
+    my $named = ($sentinel // $self->{sentinels}[0])->command(
         'SENTINEL', 'get-master-addr-by-name', MASTER);
 
     return (grep { _port($_) == $named->[1] } $self->servers)[0];
+}
+
+
+sub left {
+    my ($self, $server) = @_;
+
+    return !grep { $self->master($_) == $server } $self->sentinels;
 }
 
 

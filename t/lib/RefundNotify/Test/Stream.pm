@@ -8,7 +8,9 @@ package RefundNotify::Test::Stream;
 #       pay => $pay, shop => $shop,
 #       clients => [ $client, ... ],   each send goes to one of them
 #       path => $path,
-#       every => 0.05, again => 0.3)   s between two fresh ones, and after FAIL
+#       every => 0.05, again => 0.3,   s between two fresh ones, and after FAIL
+#       twice => 1)                once more after SUCCESS, as if that had been
+#                                  lost: who has forgotten it delivers it again
 #
 #   and, for one that is of several merchants, abused, or kept by a History:
 #       make => sub { ... },       what to send next, each a hash of notify,
@@ -22,29 +24,37 @@ package RefundNotify::Test::Stream;
 #       history => $history)       what is sent and answered is noted there,
 #                                  instead of in what sent() returns
 #   $stream->sent                      what was answered so far, in order:
-#                                      hashes with id, sent, at (times), answer
-#   $stream->flows($n, $since, $seconds)   waits until n that were sent since
-#                                      then got SUCCESS; true if they did
+#                                      hashes with id, sent, at (times), answer,
+#                                      again (it was acknowledged before)
+#   $stream->flows($n, $since, $seconds, $which)   waits until n that were sent
+#                                      since then got their first SUCCESS; true
+#                                      if they did
 #   $stream->ebb                       no fresh ones from now on
 #   $stream->finish($seconds)          likewise, and waits for the rest; true if
 #                                      every one was acknowledged, or given up
 #   $stream->early(@requests)          of what the business app got, which
 #                                      always accepts: the ids that were
 #                                      acknowledged before it had them
-#   $stream->again(\@faults, @requests)   the ids that it got more than once,
-#                                      and those of them that no fault explains:
-#                                      each is [ $from, $to ], and explains that
-#                                      what was first delivered meanwhile comes
-#                                      again
-#   $stream->gap($from, $to)           the longest time without a SUCCESS that
-#                                      was asked for after $from: (its length,
-#                                      its begin)
+#   $stream->waited($fault, $seconds)   waits until all are accepted that were
+#                                      sent so far, and returns for how long one
+#                                      that the fault concerns waited at most,
+#                                      from its beginning on, and once it was over
+#   $stream->again(\@faults, @requests)   the deliveries that repeat another,
+#                                      and those of them that no fault explains
+#
+# $which: a sub that is true for the ids that are meant.  A fault is a hash:
+#
+#   which => $which     those whose record it concerns (all)
+#   from, over          when it began, and when Redis had dealt with it (times)
+#   loses => $seconds   what was written so long before it, and during it, may be
+#                       lost; undef: nothing
 
 use strict;
 use warnings;
 
 use IO::Select;
 use JSON::XS ();
+use List::Util qw(max);
 use POSIX ();
 use RefundNotify::Test::Util
     qw(adopt read_file scratch_dir slow stop_process wait_until);
@@ -94,29 +104,52 @@ sub sent {
 
 
 sub flows {
-    my ($self, $n, $since, $seconds) = @_;
+    my ($self, $n, $since, $seconds, $which) = @_;
 
     return wait_until(sub {
-        $n <= grep { $_->{sent} >= $since && $_->{answer} eq 'SUCCESS' }
-                   $self->sent;
+        my $found = 0;
+
+        for my $sent (reverse $self->sent) {
+            last if $sent->{at} < $since || $found == $n;
+            $found++ if $sent->{sent} >= $since && $sent->{answer} eq 'SUCCESS'
+                        && !$sent->{again}
+                        && (!$which || $which->($sent->{id}));
+        }
+
+        return $found == $n;
     }, $seconds);
 }
 
 
-sub gap {
-    my ($self, $from, $to) = @_;
+sub waited {
+    my ($self, $fault, $seconds) = @_;
 
-    my ($longest, $begin, $last) = (0, $from, $from);
+    my ($from, $over, $which) = @$fault{qw(from over which)};
+    my $to = time;
+    my (%first, %accepted);
 
-    for my $at ((map { $_->{at} }
-                 grep { $_->{sent} >= $from && $_->{at} <= $to
-                        && $_->{answer} eq 'SUCCESS' } $self->sent), $to)
-    {
-        ($longest, $begin) = ($at - $last, $last) if $at - $last > $longest;
-        $last = $at;
-    }
+    wait_until(sub {
+        (%first, %accepted) = ();
 
-    return ($longest, $begin);
+        for my $sent (grep { !$_->{again} && (!$which || $which->($_->{id})) }
+                           $self->sent)
+        {
+            $first{ $sent->{id} } //= $sent->{sent};
+            $accepted{ $sent->{id} } = $sent->{at}
+                if $sent->{answer} eq 'SUCCESS';
+        }
+
+        delete @first{ grep { $first{$_} > $to
+                              || ($accepted{$_} // $to) < $from } keys %first };
+        return !grep { !$accepted{$_} } keys %first;
+    }, $seconds);
+
+    return map {
+        my $since = $_;
+
+        max 0, map { ($accepted{$_} // time) - max($first{$_}, $since) }
+                   keys %first;
+    } $from, $over;
 }
 
 
@@ -154,19 +187,35 @@ sub early {
 }
 
 
+# The first attempt of a record: there was none any more.  A later one: there was
+# one, but that it was accepted could not be written.
+
 sub again {
     my ($self, $faults, @requests) = @_;
 
-    my (%deliveries, @again, @unexplained);
+    my (%last, @again, @unexplained);
 
-    push @{ $deliveries{ $_->{id} } }, $_ for @requests;
+    for my $request (@requests) {
+        my ($id, $attempt) = ($request->{id},
+                              $request->{headers}{'refund-attempt'});
+        my $before = $last{$id};
 
-    for my $id (sort grep { @{ $deliveries{$_} } > 1 } keys %deliveries) {
-        my $first = $deliveries{$id}[0]{time};
+        $last{$id} = $request;
+        next if !$before;
 
-        push @again, $id;
-        push @unexplained, $id
-            if !grep { $_->[0] <= $first && $first <= $_->[1] } @$faults;
+        push @again, my $repeat = sprintf '%s: attempt %d, %.2f s after %d',
+            $id, $attempt, $request->{time} - $before->{time},
+            $before->{headers}{'refund-attempt'};
+
+        push @unexplained, $repeat if !grep {
+            my $lost = $attempt == 1;
+
+            (!$lost || defined $_->{loses})
+            && ($lost || $attempt > $before->{headers}{'refund-attempt'})
+            && $before->{time} >= $_->{from} - ($_->{loses} // 0)
+            && $before->{time} <= $_->{over}
+            && (!$_->{which} || $_->{which}->($id));
+        } @$faults;
     }
 
     return (\@again, \@unexplained);
@@ -303,7 +352,9 @@ sub _answered {
     $turn->{connection}->close;
     $self->_note($turn, $answer);
 
-    return $answer eq 'SUCCESS' ? () : $self->_next($turn);
+    return $self->_next($turn) if $answer ne 'SUCCESS';
+    return if !$self->{twice} || $turn->{again};
+    return { %$turn, again => 1, at => time + $self->{again} };
 }
 
 
@@ -319,7 +370,7 @@ sub _note {
 
     syswrite $self->{out}, $json->encode({
         id => $turn->{notify}{event_id}, sent => $turn->{sent}, at => time,
-        answer => $answer }) . "\n";
+        answer => $answer, again => $turn->{again} }) . "\n";
     return;
 }
 
