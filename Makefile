@@ -58,7 +58,7 @@ endif
 .PHONY: all install demo sandbox clean FORCE
 .PHONY: build-clang build-asan build-nginx-source
 .PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
-.PHONY: test-trixie deb test-deb
+.PHONY: test-trixie deb test-deb test-newcomer
 
 
 all: $(MODULE)
@@ -187,6 +187,12 @@ test-deb: deb
 	@lintian --allow-root -EI --fail-on error,warning,info \
 	    $(BUILD)/deb/*.changes
 	@tools/test-deb.sh $(BUILD)/test-deb $(BUILD)/deb $(BUILD)/deb-next
+
+# what "make demo" takes where nothing is installed
+
+test-newcomer:
+	@tools/install-dependencies.sh trixie
+	@tools/test-newcomer.sh $(BUILD)/test-deb
 
 
 # the Debians made for the tests are root's

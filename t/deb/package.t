@@ -60,6 +60,35 @@ my ($files) = run('dpkg', '-L', $package);
 is_deeply([ map { m{^/etc/nginx/(conf/.*\.conf)$} } split /\n/, $files ],
           [ grep { $_ ne 'conf/nginx.conf' } glob 'conf/*.conf' ],
           'the files of conf/ are where an include finds them');
+
+
+# The documents: what they link to, and the files of conf/ that they name
+
+my $documents = "/usr/share/doc/$package";
+my @pages = grep { /\.md$/ } split /\n/, $files;
+my (@dead, @links);
+
+for my $page (@pages) {
+    my $text = read_file("$chroot$page");
+    my $of = $page =~ s{/[^/]+$}{}r;
+
+    for my $link (grep { !/^https?:/ } $text =~ /\]\(([^)\s#]+)/g) {
+        push @links, $link;
+        push @dead, "$page: $link" if !-e "$chroot$of/$link";
+    }
+
+    for my $name ($text =~ m{`(conf/[\w*.-]+\.\w+)`}g) {
+        my @found = grep { -e } map { glob "$chroot$_/$name" }
+                                    $documents, '/etc/nginx';
+
+        push @dead, "$page: $name" if !@found;
+    }
+}
+
+cmp_ok(scalar @pages, '>=', 20, 'its documents');
+cmp_ok(scalar @links, '>=', 100, 'which link to one another');
+is_deeply(\@dead, [], 'no link is dead');
+
 like(field('Depends'), qr/\bnginx-abi-[\d.]+-\d+\b/,
      'it fits one binary interface of nginx');
 like(maps(), qr{^\Q$module\E$}m, 'nginx runs with the module at once');
