@@ -333,6 +333,47 @@ for my $what (qw(READONLY LOADING MASTERDOWN)) {
        'delivered once');
 }
 
+# Two servers say that they are masters.  The one that works is left for the
+# other only where more than half of the sentinels name that; whichever of them
+# is listened to, which is the other one when their connections have gone.
+
+sub asked_all {
+    my ($name, $one, $two) = @_;
+
+    my $first = watched();
+    my @before = map { seen($_, 'SENTINEL') } @sentinels;
+
+    $sentinels[1 - $first]->rules(answer($one));
+    $sentinels[$first]->rules(answer($two));
+    $_->drop for @sentinels;
+
+    ok(wait_until(sub {
+        return !grep { seen($sentinels[$_], 'SENTINEL') <= $before[$_] } 0, 1;
+    }, 20), "$name: both sentinels are asked");
+    return;
+}
+
+for (1 .. 2) {
+    my $before = seen($other, 'SET');
+
+    asked_all('one is stale', $OTHER, $MASTER);
+    sleep 0.3;
+    ends('one is stale', $pay->v2_notify($shop), 'delivered', undef, 1)
+        for 1 .. 3;
+    is(seen($other, 'SET'), $before, '... and is not followed');
+}
+
+for ([ $other, $OTHER ], [ $front, $MASTER ]) {
+    my ($to, $name) = @$_;
+    my $before = seen($to, 'SET');
+
+    asked_all('they agree', $name, $name);
+    ok(wait_until(sub {
+        client($nginx)->post('/', $pay->v2_notify($shop));
+        return seen($to, 'SET') > $before;
+    }, 10), '... and are followed');
+}
+
 # messages: the sentinels still name the old one; those at first are not for us
 
 {

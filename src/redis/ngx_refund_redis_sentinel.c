@@ -25,9 +25,17 @@
 #define NGX_REFUND_REDIS_SENTINEL_WAIT   200
 #define NGX_REFUND_REDIS_SENTINEL_MAX    1000
 
-/* and of those that are made while all is well: a message may have been lost */
+/*
+ * and of those that are made while all is well, for a message may have been
+ * lost: not before the sentinels, who tell each other every 2 seconds, agree
+ * on a master that is new
+ */
 
 #define NGX_REFUND_REDIS_SENTINEL_CHECK  5000
+
+/* until what the master's connection had no room for is tried again */
+
+#define NGX_REFUND_REDIS_SENTINEL_AGAIN  25
 
 
 /* An address with room for it; len 0: none. */
@@ -36,6 +44,12 @@ typedef struct {
     ngx_refund_redis_address_t       address;
     u_char                           host[NGX_REFUND_REDIS_HOST_MAX + 1];
 } ngx_refund_redis_place_t;
+
+
+typedef struct {
+    ngx_refund_redis_place_t         named;     /* as master, in this lookup */
+    const char                      *complaint; /* the last; NULL: all well */
+} ngx_refund_redis_witness_t;
 
 
 typedef struct {
@@ -61,10 +75,13 @@ typedef struct {
     ngx_event_t                      lookup;    /* the next one */
     ngx_event_t                      watch;     /* begin to */
     ngx_event_t                      message;   /* came */
+    ngx_event_t                      again;     /* forward what waits */
 
     unsigned                         looking:1;
     unsigned                         down:1;
     unsigned                         closed:1;
+
+    ngx_refund_redis_witness_t       witnesses[1];  /* a sentinel each */
 } ngx_refund_redis_sentinel_t;
 
 
@@ -78,6 +95,7 @@ static ngx_int_t ngx_refund_redis_sentinel_state(ngx_refund_redis_t *redis,
     ngx_uint_t *connections);
 static void ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
     ngx_refund_redis_request_t *request);
+static void ngx_refund_redis_sentinel_again_handler(ngx_event_t *ev);
 static void ngx_refund_redis_sentinel_done(
     ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_sentinel_forward_all(
@@ -86,6 +104,7 @@ static void ngx_refund_redis_sentinel_forward_all(
 static void ngx_refund_redis_sentinel_schedule(
     ngx_refund_redis_sentinel_t *s);
 static void ngx_refund_redis_sentinel_lookup_handler(ngx_event_t *ev);
+static void ngx_refund_redis_sentinel_begin(ngx_refund_redis_sentinel_t *s);
 static void ngx_refund_redis_sentinel_ask(ngx_refund_redis_sentinel_t *s);
 static void ngx_refund_redis_sentinel_asked_done(
     ngx_refund_redis_request_t *request);
@@ -139,7 +158,9 @@ ngx_refund_redis_sentinel_open(const ngx_refund_redis_conf_t *conf)
 {
     ngx_refund_redis_sentinel_t  *s;
 
-    s = ngx_calloc(sizeof(ngx_refund_redis_sentinel_t), ngx_cycle->log);
+    s = ngx_calloc(sizeof(ngx_refund_redis_sentinel_t)
+                   + (conf->n - 1) * sizeof(ngx_refund_redis_witness_t),
+                   ngx_cycle->log);
     if (s == NULL) {
         return NULL;
     }
@@ -164,6 +185,11 @@ ngx_refund_redis_sentinel_open(const ngx_refund_redis_conf_t *conf)
     s->message.handler = ngx_refund_redis_sentinel_message_handler;
     s->message.data = s;
     s->message.log = ngx_cycle->log;
+
+    s->again.handler = ngx_refund_redis_sentinel_again_handler;
+    s->again.data = s;
+    s->again.log = ngx_cycle->log;
+    s->again.cancelable = 1;
 
     /* from the event loop: ngx_current_msec may be old in a new process */
 
@@ -210,6 +236,10 @@ ngx_refund_redis_sentinel_close(ngx_refund_redis_t *redis)
 
     if (s->message.posted) {
         ngx_delete_posted_event(&s->message);
+    }
+
+    if (s->again.timer_set) {
+        ngx_del_timer(&s->again);
     }
 
     ngx_free(s);
@@ -283,7 +313,17 @@ ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
 
     if (s->master == NULL) {
         ngx_refund_redis_sentinel_schedule(s);
+
+    } else if (!s->again.timer_set) {
+        ngx_add_timer(&s->again, NGX_REFUND_REDIS_SENTINEL_AGAIN);
     }
+}
+
+
+static void
+ngx_refund_redis_sentinel_again_handler(ngx_event_t *ev)
+{
+    ngx_refund_redis_sentinel_forward_all(ev->data);
 }
 
 
@@ -406,9 +446,7 @@ ngx_refund_redis_sentinel_lookup_handler(ngx_event_t *ev)
         return;
     }
 
-    s->looking = 1;
-    s->tried = 0;
-    s->tried_last.address.host.len = 0;
+    ngx_refund_redis_sentinel_begin(s);
 
     /* the one that tells of changes: what it says is of a piece */
 
@@ -417,6 +455,21 @@ ngx_refund_redis_sentinel_lookup_handler(ngx_event_t *ev)
     }
 
     ngx_refund_redis_sentinel_ask(s);
+}
+
+
+static void
+ngx_refund_redis_sentinel_begin(ngx_refund_redis_sentinel_t *s)
+{
+    ngx_uint_t  i;
+
+    s->looking = 1;
+    s->tried = 0;
+    s->tried_last.address.host.len = 0;
+
+    for (i = 0; i < s->conf->n; i++) {
+        s->witnesses[i].named.address.host.len = 0;
+    }
 }
 
 
@@ -532,13 +585,22 @@ ngx_refund_redis_sentinel_asked_down(void *data,
 }
 
 
-/* NULL: the lookup goes on with the master that it names, or has ended. */
+/*
+ * NULL: the lookup goes on with the master that it names, or has ended; empty:
+ * it goes on with the next sentinel.  While there is no master, the first one
+ * that is named and says that it is one will do.  One that works is left for
+ * another, or kept without asking on, only by the word of more than half of the
+ * sentinels: one that is stale would lead some workers to another master than
+ * the rest.
+ */
 
 static const char *
 ngx_refund_redis_sentinel_answer(ngx_refund_redis_sentinel_t *s,
     ngx_refund_redis_request_t *request)
 {
     ngx_int_t                          rc;
+    ngx_uint_t                         i, agree;
+    ngx_refund_redis_witness_t        *witness;
     ngx_refund_redis_announced_t       node;
     const ngx_refund_redis_address_t  *address;
 
@@ -556,7 +618,22 @@ ngx_refund_redis_sentinel_answer(ngx_refund_redis_sentinel_t *s,
         return "Redis sent an unexpected reply";
     }
 
+    witness = &s->witnesses[s->current];
+    witness->complaint = NULL;
+    ngx_refund_redis_place_set(&witness->named, &node.host, node.port);
+
     if (s->master) {
+        agree = 0;
+
+        for (i = 0; i < s->conf->n; i++) {
+            agree += ngx_refund_redis_place_is(&s->witnesses[i].named.address,
+                                               &node.host, node.port);
+        }
+
+        if (agree <= s->conf->n / 2) {
+            return "";
+        }
+
         address = ngx_refund_redis_connection_address(s->master);
 
         if (ngx_refund_redis_place_is(address, &node.host, node.port)) {
@@ -576,6 +653,13 @@ ngx_refund_redis_sentinel_next(ngx_refund_redis_sentinel_t *s)
 
     if (++s->tried < s->conf->n) {
         ngx_refund_redis_sentinel_ask(s);
+        return;
+    }
+
+    /* nobody has a majority against the master that works */
+
+    if (s->master && s->tried_last.address.host.len == 0) {
+        ngx_refund_redis_sentinel_found(s);
         return;
     }
 
@@ -604,6 +688,7 @@ ngx_refund_redis_sentinel_found(ngx_refund_redis_sentinel_t *s)
 {
     s->looking = 0;
     s->failures = 0;
+    s->pending.reason = NULL;
 
     if (s->lookup.timer_set) {
         ngx_del_timer(&s->lookup);
@@ -862,10 +947,9 @@ ngx_refund_redis_sentinel_message_handler(ngx_event_t *ev)
         s->candidate = NULL;
     }
 
-    s->looking = 1;
-    s->tried = 0;
+    ngx_refund_redis_sentinel_begin(s);
+
     s->current = s->watching;
-    s->tried_last.address.host.len = 0;
 
     if (ngx_refund_redis_sentinel_try(s, &node) != NULL) {
         ngx_refund_redis_sentinel_next(s);
@@ -883,6 +967,14 @@ ngx_refund_redis_sentinel_complain(ngx_refund_redis_sentinel_t *s,
     if (*reason == '\0') {
         return;
     }
+
+    /* while there is a master, it is news once */
+
+    if (s->master && s->witnesses[sentinel].complaint == reason) {
+        return;
+    }
+
+    s->witnesses[sentinel].complaint = reason;
 
     address = &s->conf->addresses[sentinel];
 
