@@ -46,3 +46,10 @@ ngx_refund_redis_state(ngx_refund_redis_t *redis, ngx_uint_t *connections)
 {
     return redis->conf->ops->state(redis, connections);
 }
+
+
+ngx_uint_t
+ngx_refund_redis_node(ngx_refund_redis_t *redis, const ngx_str_t *key)
+{
+    return redis->conf->ops->node ? redis->conf->ops->node(redis, key) : 0;
+}

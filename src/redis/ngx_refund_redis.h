@@ -91,6 +91,8 @@ struct ngx_refund_redis_ops_s {
                                  void *data);
     ngx_int_t            (*state)(ngx_refund_redis_t *redis,
                                   ngx_uint_t *connections);
+    ngx_uint_t           (*node)(ngx_refund_redis_t *redis,
+                                 const ngx_str_t *key);     /* NULL: one */
 };
 
 
@@ -141,6 +143,24 @@ const char *ngx_refund_redis_send(ngx_refund_redis_t *redis,
 
 ngx_int_t ngx_refund_redis_state(ngx_refund_redis_t *redis,
     ngx_uint_t *connections);
+
+
+/*
+ * Which node a command about this key would be sent to now: a number that tells
+ * the nodes apart, until their map changes.
+ */
+
+ngx_uint_t ngx_refund_redis_node(ngx_refund_redis_t *redis,
+    const ngx_str_t *key);
+
+
+/*
+ * For a handler, to be called from within it: tells the connections apart that
+ * replies come from, of which one leads to the same server as long as it is.
+ * NULL: it was called with an error.
+ */
+
+const void *ngx_refund_redis_origin(void);
 
 
 /*

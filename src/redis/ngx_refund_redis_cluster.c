@@ -100,6 +100,9 @@ static const char *ngx_refund_redis_cluster_send(ngx_refund_redis_t *redis,
 static ngx_int_t ngx_refund_redis_cluster_state(ngx_refund_redis_t *redis,
     ngx_uint_t *connections);
 
+static ngx_uint_t ngx_refund_redis_cluster_where(ngx_refund_redis_t *redis,
+    const ngx_str_t *key);
+
 static void ngx_refund_redis_cluster_forward(ngx_refund_redis_cluster_t *c,
     ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_cluster_forward_to(ngx_refund_redis_cluster_t *c,
@@ -145,7 +148,8 @@ const ngx_refund_redis_ops_t  ngx_refund_redis_cluster_ops = {
     ngx_refund_redis_cluster_open,
     ngx_refund_redis_cluster_close,
     ngx_refund_redis_cluster_send,
-    ngx_refund_redis_cluster_state
+    ngx_refund_redis_cluster_state,
+    ngx_refund_redis_cluster_where
 };
 
 
@@ -281,6 +285,15 @@ ngx_refund_redis_cluster_state(ngx_refund_redis_t *redis,
     }
 
     return *connections ? NGX_OK : NGX_AGAIN;
+}
+
+
+static ngx_uint_t
+ngx_refund_redis_cluster_where(ngx_refund_redis_t *redis, const ngx_str_t *key)
+{
+    ngx_refund_redis_cluster_t  *c = (ngx_refund_redis_cluster_t *) redis;
+
+    return c->slots[ngx_refund_redis_slot(key)];
 }
 
 

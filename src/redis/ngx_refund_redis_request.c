@@ -141,6 +141,13 @@ ngx_refund_redis_request_rewind(ngx_refund_redis_request_t *request,
 }
 
 
+const void *
+ngx_refund_redis_origin(void)
+{
+    return ngx_refund_redis_current;
+}
+
+
 void
 ngx_refund_redis_distrust(const char *reason)
 {

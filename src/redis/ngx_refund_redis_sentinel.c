@@ -149,7 +149,8 @@ const ngx_refund_redis_ops_t  ngx_refund_redis_sentinel_ops = {
     ngx_refund_redis_sentinel_open,
     ngx_refund_redis_sentinel_close,
     ngx_refund_redis_sentinel_send,
-    ngx_refund_redis_sentinel_state
+    ngx_refund_redis_sentinel_state,
+    NULL
 };
 
 

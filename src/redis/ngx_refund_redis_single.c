@@ -32,7 +32,8 @@ const ngx_refund_redis_ops_t  ngx_refund_redis_single_ops = {
     ngx_refund_redis_single_open,
     ngx_refund_redis_single_close,
     ngx_refund_redis_single_send,
-    ngx_refund_redis_single_state
+    ngx_refund_redis_single_state,
+    NULL
 };
 
 

@@ -4,9 +4,10 @@
  *
  * WAIT answers for the writes of its own connection only
  * (https://redis.io/docs/latest/commands/wait/), so the commits are written on
- * that once more, all that wait at the same time in one script, and the WAIT
- * behind them covers them all.  They say what Redis knows already, and SET is
- * as good twice as once.
+ * that once more, all that wait at the same time, and the WAIT behind them
+ * covers them all: in one script, or, in a cluster, where a script's keys have
+ * to be of one slot, in one each.  They say what Redis knows already, and SET
+ * is as good twice as once.
  */
 
 
@@ -28,7 +29,7 @@ struct ngx_http_refund_store_replicas_s {
 
     ngx_queue_t                     waiting;    /* commits, oldest first */
     ngx_uint_t                      joining;    /* of these without a batch */
-    ngx_uint_t                      batches;    /* that were sent */
+    ngx_queue_t                     batches;    /* whose WAIT is awaited */
 
     ngx_event_t                     posted;     /* sends the next batch */
     ngx_event_t                     timer;      /* of the oldest */
@@ -38,22 +39,43 @@ struct ngx_http_refund_store_replicas_s {
 
 /* Commits that one WAIT covers; op->batch of each points to it. */
 
+typedef struct {
+    ngx_http_refund_store_batch_t      *batch;
+    ngx_http_refund_store_op_t         *op;     /* NULL: waits no longer */
+    const void                         *origin; /* where it was written */
+} ngx_http_refund_store_commit_t;
+
+
 struct ngx_http_refund_store_batch_s {
     ngx_http_refund_store_replicas_t   *replicas;
-    ngx_uint_t                          n;      /* that still wait */
+    ngx_queue_t                         queue;
+    ngx_uint_t                          node;
+    ngx_uint_t                          requests;   /* under way */
+    ngx_uint_t                          n;          /* commits that wait */
+    ngx_uint_t                          nelts;      /* commits */
+    ngx_http_refund_store_commit_t      commits[
+                                        NGX_HTTP_REFUND_STORE_REPLICAS_BATCH];
+    unsigned                            apart:1;    /* a request each */
 };
 
 
 static void ngx_http_refund_store_replicas_posted_handler(ngx_event_t *ev);
-static void ngx_http_refund_store_replicas_next(
-    ngx_http_refund_store_replicas_t *replicas, ngx_uint_t max);
-static const char *ngx_http_refund_store_replicas_send(
-    ngx_http_refund_store_batch_t *batch, ngx_http_refund_store_op_t **ops,
-    ngx_uint_t n);
+static ngx_http_refund_store_batch_t *ngx_http_refund_store_replicas_batch(
+    ngx_http_refund_store_replicas_t *replicas,
+    ngx_http_refund_store_op_t *op);
+static void ngx_http_refund_store_replicas_send(
+    ngx_http_refund_store_batch_t *batch);
+static const char *ngx_http_refund_store_replicas_write(
+    ngx_http_refund_store_batch_t *batch, ngx_uint_t first, ngx_uint_t n);
+static void ngx_http_refund_store_replicas_written(void *data,
+    redisReply **replies, const char *error);
 static void ngx_http_refund_store_replicas_handler(void *data,
     redisReply **replies, const char *error);
 static void ngx_http_refund_store_replicas_done(
-    ngx_http_refund_store_batch_t *batch, const char *error);
+    ngx_http_refund_store_batch_t *batch, const void *origin,
+    const char *error);
+static void ngx_http_refund_store_replicas_free(
+    ngx_http_refund_store_batch_t *batch);
 static void ngx_http_refund_store_replicas_few(
     ngx_http_refund_store_replicas_t *replicas, ngx_uint_t n,
     const char *reason);
@@ -102,6 +124,7 @@ ngx_http_refund_store_replicas_open(ngx_http_refund_store_t *store)
     replicas->wait = ngx_max(store->timeout * 3 / 4, 1);
 
     ngx_queue_init(&replicas->waiting);
+    ngx_queue_init(&replicas->batches);
 
     replicas->posted.handler = ngx_http_refund_store_replicas_posted_handler;
     replicas->posted.data = replicas;
@@ -167,95 +190,158 @@ ngx_http_refund_store_replicas_wait(ngx_http_refund_store_replicas_t *replicas,
 
 
 /*
- * One batch after the other, for a WAIT holds up what is behind it; but in a
- * cluster each commit on its own, for its node, and a script's keys have to be
- * of one slot.
+ * To a node one batch after the other, for a WAIT holds up what is behind it:
+ * two of them would be more than the connection waits for.
  */
 
 static void
 ngx_http_refund_store_replicas_posted_handler(ngx_event_t *ev)
 {
-    ngx_uint_t                         n;
+    ngx_queue_t                       *q, *next;
+    ngx_http_refund_store_op_t        *op;
+    ngx_http_refund_store_batch_t     *batch;
     ngx_http_refund_store_redis_t     *redis;
     ngx_http_refund_store_replicas_t  *replicas;
 
     replicas = ev->data;
     redis = replicas->store->data;
 
-    if (redis->conf.ops == &ngx_refund_redis_cluster_ops) {
-
-        n = replicas->joining;
-
-        while (n--) {
-            ngx_http_refund_store_replicas_next(replicas, 1);
-        }
-
-    } else if (replicas->joining && replicas->batches == 0) {
-        ngx_http_refund_store_replicas_next(replicas,
-                                        NGX_HTTP_REFUND_STORE_REPLICAS_BATCH);
-    }
-}
-
-
-static void
-ngx_http_refund_store_replicas_next(ngx_http_refund_store_replicas_t *replicas,
-    ngx_uint_t max)
-{
-    ngx_uint_t                      n;
-    const char                     *error;
-    ngx_queue_t                    *q;
-    ngx_http_refund_store_op_t     *op;
-    ngx_http_refund_store_op_t     *ops[NGX_HTTP_REFUND_STORE_REPLICAS_BATCH];
-    ngx_http_refund_store_batch_t  *batch;
-
-    batch = ngx_alloc(sizeof(ngx_http_refund_store_batch_t), ngx_cycle->log);
-
-    if (batch == NULL) {
-        /* the timer ends them, unless the next one that comes takes them */
+    if (replicas->joining == 0
+        || (redis->conf.ops->node == NULL
+            && !ngx_queue_empty(&replicas->batches)))
+    {
         return;
     }
 
-    n = 0;
-
     for (q = ngx_queue_head(&replicas->waiting);
-         q != ngx_queue_sentinel(&replicas->waiting) && n < max;
+         q != ngx_queue_sentinel(&replicas->waiting);
          q = ngx_queue_next(q))
     {
         op = ngx_queue_data(q, ngx_http_refund_store_op_t, queue);
 
-        if (op->batch == NULL) {
+        if (op->batch) {
+            continue;
+        }
+
+        batch = ngx_http_refund_store_replicas_batch(replicas, op);
+
+        if (batch) {
             op->batch = batch;
-            ops[n++] = op;
+            batch->commits[batch->nelts].batch = batch;
+            batch->commits[batch->nelts++].op = op;
+            batch->n++;
+            replicas->joining--;
+
+        } else if (redis->conf.ops->node == NULL) {
+            break;
         }
     }
 
+    for (q = ngx_queue_head(&replicas->batches);
+         q != ngx_queue_sentinel(&replicas->batches);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        batch = ngx_queue_data(q, ngx_http_refund_store_batch_t, queue);
+
+        if (batch->requests == 0) {
+            ngx_http_refund_store_replicas_send(batch);
+        }
+    }
+}
+
+
+/*
+ * The one of the commit's node that is being collected.  NULL: another is under
+ * way, and its end posts the event again; or there is no memory, and the timer
+ * ends the commit, unless the next one that comes takes it along.
+ */
+
+static ngx_http_refund_store_batch_t *
+ngx_http_refund_store_replicas_batch(
+    ngx_http_refund_store_replicas_t *replicas, ngx_http_refund_store_op_t *op)
+{
+    ngx_uint_t                           node;
+    ngx_queue_t                         *q;
+    ngx_http_refund_store_redis_t       *redis;
+    ngx_http_refund_store_batch_t       *batch;
+    ngx_http_refund_store_redis_text_t   text;
+
+    redis = replicas->store->data;
+
+    ngx_http_refund_store_redis_text(op, 'D', &text);
+    node = ngx_refund_redis_node(replicas->client, &text.key);
+
+    for (q = ngx_queue_head(&replicas->batches);
+         q != ngx_queue_sentinel(&replicas->batches);
+         q = ngx_queue_next(q))
+    {
+        batch = ngx_queue_data(q, ngx_http_refund_store_batch_t, queue);
+
+        if (batch->node == node) {
+            return (batch->requests == 0
+                    && batch->nelts < NGX_HTTP_REFUND_STORE_REPLICAS_BATCH)
+                   ? batch : NULL;
+        }
+    }
+
+    batch = ngx_calloc(sizeof(ngx_http_refund_store_batch_t), ngx_cycle->log);
+    if (batch == NULL) {
+        return NULL;
+    }
+
     batch->replicas = replicas;
-    batch->n = n;
+    batch->node = node;
+    batch->apart = (redis->conf.ops->node != NULL);
 
-    replicas->joining -= n;
-    replicas->batches++;
+    ngx_queue_insert_tail(&replicas->batches, &batch->queue);
 
-    error = ngx_http_refund_store_replicas_send(batch, ops, n);
+    return batch;
+}
+
+
+/* The last one has the WAIT behind it. */
+
+static void
+ngx_http_refund_store_replicas_send(ngx_http_refund_store_batch_t *batch)
+{
+    ngx_uint_t   i, n;
+    const char  *error;
+
+    n = batch->apart ? 1 : batch->nelts;
+    error = NULL;
+
+    for (i = 0; i < batch->nelts && error == NULL; i += n) {
+        error = ngx_http_refund_store_replicas_write(batch, i, n);
+
+        if (error == NULL) {
+            batch->requests++;
+        }
+    }
+
+    /* what was written before has no WAIT behind it either */
 
     if (error) {
-        ngx_http_refund_store_replicas_done(batch, error);
+        ngx_http_refund_store_replicas_done(batch, NULL, error);
     }
 }
 
 
 static const char *
-ngx_http_refund_store_replicas_send(ngx_http_refund_store_batch_t *batch,
-    ngx_http_refund_store_op_t **ops, ngx_uint_t n)
+ngx_http_refund_store_replicas_write(ngx_http_refund_store_batch_t *batch,
+    ngx_uint_t first, ngx_uint_t n)
 {
+    void                                *data;
     u_char                               count[NGX_INT_T_LEN];
     u_char                               needed[NGX_INT_T_LEN];
     u_char                               time[NGX_INT_T_LEN];
     ngx_str_t                            eval[3 + 3
                                         * NGX_HTTP_REFUND_STORE_REPLICAS_BATCH];
     ngx_str_t                            wait[3];
-    ngx_uint_t                           i;
+    ngx_uint_t                           i, last;
     const char                          *error;
     ngx_refund_redis_command_t           commands[2];
+    ngx_refund_redis_handler_pt          handler;
     ngx_http_refund_store_redis_t       *redis;
     ngx_http_refund_store_redis_text_t  *text;
 
@@ -273,7 +359,8 @@ ngx_http_refund_store_replicas_send(ngx_http_refund_store_batch_t *batch,
     eval[2].len = ngx_sprintf(count, "%ui", n) - count;
 
     for (i = 0; i < n; i++) {
-        ngx_http_refund_store_redis_text(ops[i], 'D', &text[i]);
+        ngx_http_refund_store_redis_text(batch->commits[first + i].op, 'D',
+                                         &text[i]);
 
         eval[3 + i] = text[i].key;
         eval[3 + n + 2 * i] = text[i].value;
@@ -291,13 +378,56 @@ ngx_http_refund_store_replicas_send(ngx_http_refund_store_batch_t *batch,
     commands[1].argc = 3;
     commands[1].argv = wait;
 
+    last = (first + n == batch->nelts);
+
+    if (last) {
+        handler = ngx_http_refund_store_replicas_handler;
+        data = batch;
+
+    } else {
+        handler = ngx_http_refund_store_replicas_written;
+        data = &batch->commits[first];
+    }
+
     error = ngx_refund_redis_send(batch->replicas->client, &text[0].key,
-                                  commands, 2,
-                                  ngx_http_refund_store_replicas_handler,
-                                  batch);
+                                  commands, last ? 2 : 1, handler, data);
     ngx_free(text);
 
     return error;
+}
+
+
+/* One of those that the WAIT is behind. */
+
+static void
+ngx_http_refund_store_replicas_written(void *data, redisReply **replies,
+    const char *error)
+{
+    ngx_http_refund_store_commit_t  *commit = data;
+
+    ngx_queue_t                      ended;
+    ngx_http_refund_store_batch_t   *batch;
+
+    batch = commit->batch;
+
+    if (error == NULL && replies[0]->type != REDIS_REPLY_STATUS) {
+        error = "Redis sent an unexpected reply";
+        ngx_refund_redis_distrust(error);
+    }
+
+    commit->origin = ngx_refund_redis_origin();
+    batch->requests--;
+
+    ngx_queue_init(&ended);
+
+    if (error && commit->op) {
+        ngx_http_refund_store_replicas_few(batch->replicas, 1, error);
+        ngx_http_refund_store_replicas_take(batch->replicas, commit->op,
+                                            &ended);
+    }
+
+    ngx_http_refund_store_replicas_free(batch);
+    ngx_http_refund_store_replicas_end(&ended);
 }
 
 
@@ -327,16 +457,25 @@ ngx_http_refund_store_replicas_handler(void *data, redisReply **replies,
                 : "none has acknowledged them in time";
     }
 
-    ngx_http_refund_store_replicas_done(batch, error);
+    batch->requests--;
+    ngx_http_refund_store_replicas_done(batch, ngx_refund_redis_origin(),
+                                        error);
 }
 
 
+/*
+ * origin: where the WAIT was answered.  What was written elsewhere, for its
+ * slot has moved, or was not written at all, is none that it covers: while its
+ * time lasts it goes with the next batch.
+ */
+
 static void
 ngx_http_refund_store_replicas_done(ngx_http_refund_store_batch_t *batch,
-    const char *error)
+    const void *origin, const char *error)
 {
-    ngx_queue_t                       *q, *next, ended;
-    ngx_http_refund_store_op_t        *op;
+    ngx_uint_t                         i;
+    ngx_queue_t                        ended;
+    ngx_http_refund_store_commit_t    *commit;
     ngx_http_refund_store_replicas_t  *replicas;
 
     replicas = batch->replicas;
@@ -347,17 +486,29 @@ ngx_http_refund_store_replicas_done(ngx_http_refund_store_batch_t *batch,
 
     ngx_queue_init(&ended);
 
-    for (q = ngx_queue_head(&replicas->waiting); batch->n; q = next) {
-        next = ngx_queue_next(q);
-        op = ngx_queue_data(q, ngx_http_refund_store_op_t, queue);
+    for (i = 0; i < batch->nelts; i++) {
+        commit = &batch->commits[i];
 
-        if (op->batch == batch) {
-            ngx_http_refund_store_replicas_take(replicas, op, &ended);
+        if (commit->op == NULL) {
+            continue;
         }
+
+        if (error == NULL && batch->apart && i + 1 < batch->nelts
+            && commit->origin != origin)
+        {
+            commit->op->batch = NULL;
+            commit->op = NULL;
+            batch->n--;
+            replicas->joining++;
+            continue;
+        }
+
+        ngx_http_refund_store_replicas_take(replicas, commit->op, &ended);
     }
 
-    ngx_free(batch);
-    replicas->batches--;
+    ngx_queue_remove(&batch->queue);
+    batch->queue.next = NULL;
+    ngx_http_refund_store_replicas_free(batch);
 
     if (replicas->joining) {
         ngx_post_event(&replicas->posted, &ngx_posted_events);
@@ -370,6 +521,17 @@ ngx_http_refund_store_replicas_done(ngx_http_refund_store_batch_t *batch,
     }
 
     ngx_http_refund_store_replicas_end(&ended);
+}
+
+
+/* Once its WAIT is over, and no request has a commit of it any more. */
+
+static void
+ngx_http_refund_store_replicas_free(ngx_http_refund_store_batch_t *batch)
+{
+    if (batch->requests == 0 && batch->queue.next == NULL) {
+        ngx_free(batch);
+    }
 }
 
 
@@ -401,8 +563,14 @@ static void
 ngx_http_refund_store_replicas_take(ngx_http_refund_store_replicas_t *replicas,
     ngx_http_refund_store_op_t *op, ngx_queue_t *ended)
 {
+    ngx_uint_t  i;
+
     if (op->batch) {
         op->batch->n--;
+
+        for (i = 0; op->batch->commits[i].op != op; i++) { /* void */ }
+
+        op->batch->commits[i].op = NULL;
 
     } else {
         replicas->joining--;
