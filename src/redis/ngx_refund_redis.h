@@ -137,7 +137,8 @@ const char *ngx_refund_redis_send(ngx_refund_redis_t *redis,
 
 /*
  * How this worker stands with it, for whoever looks on.  NGX_OK: it is there;
- * NGX_ERROR: it is down, or a part of it; NGX_AGAIN: not known yet.
+ * NGX_ERROR: it is down, which a cluster is where no node tells its slots, but
+ * not where one of its nodes is out of reach; NGX_AGAIN: not known yet.
  * connections: those that are ready.
  */
 

@@ -39,6 +39,11 @@
 
 #define NGX_REFUND_REDIS_CLUSTER_NONE     0xffff
 
+/* a node's place in the limits of the log: nodes come and go, and these stay */
+
+#define ngx_refund_redis_cluster_reason(node)                                 \
+    &(node)->cluster->nodes[1 + (node)->hash % 32]
+
 
 typedef struct ngx_refund_redis_cluster_s  ngx_refund_redis_cluster_t;
 
@@ -50,6 +55,7 @@ typedef struct {
     ngx_str_t                        ip;        /* likewise, or len 0 */
     uint32_t                         hash;      /* of host and port */
     unsigned                         mapped:1;  /* a slot was on it */
+    unsigned                         asked:1;   /* in this refresh */
     unsigned                         down:1;
     u_char                           bytes[1];
 } ngx_refund_redis_node_t;
@@ -534,6 +540,7 @@ ngx_refund_redis_cluster_refresh(ngx_refund_redis_cluster_t *c,
 static void
 ngx_refund_redis_cluster_refresh_handler(ngx_event_t *ev)
 {
+    ngx_uint_t                   i;
     ngx_refund_redis_cluster_t  *c;
 
     c = ev->data;
@@ -549,6 +556,12 @@ ngx_refund_redis_cluster_refresh_handler(ngx_event_t *ev)
     c->pass = 0;
     c->tried = 0;
     c->start = (ngx_uint_t) ngx_random();
+
+    for (i = 0; i < c->n; i++) {
+        if (c->nodes[i]) {
+            c->nodes[i]->asked = 0;
+        }
+    }
 
     ngx_refund_redis_cluster_ask_next(c);
 }
@@ -599,7 +612,7 @@ ngx_refund_redis_cluster_choose(ngx_refund_redis_cluster_t *c)
             i = (c->start + c->tried++) % c->n;
             node = c->nodes[i];
 
-            if (node == NULL) {
+            if (node == NULL || node->asked) {
                 continue;
             }
 
@@ -607,6 +620,7 @@ ngx_refund_redis_cluster_choose(ngx_refund_redis_cluster_t *c)
                  && ngx_refund_redis_connection_is_up(node->connection);
 
             if (up == (c->pass == 0)) {
+                node->asked = 1;
                 return i;
             }
         }
@@ -621,7 +635,8 @@ ngx_refund_redis_cluster_choose(ngx_refund_redis_cluster_t *c)
 
         i = ngx_refund_redis_cluster_node(c, &announced, seed);
 
-        if (i != NGX_REFUND_REDIS_CLUSTER_NONE) {
+        if (i != NGX_REFUND_REDIS_CLUSTER_NONE && !c->nodes[i]->asked) {
+            c->nodes[i]->asked = 1;
             return i;
         }
     }
@@ -942,7 +957,8 @@ ngx_refund_redis_cluster_up(void *data, ngx_refund_redis_connection_t *rc)
 
     if (node->down) {
         node->down = 0;
-        ngx_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log, rc,
+        ngx_refund_log_limited(NGX_LOG_NOTICE, ngx_cycle->log,
+                               ngx_refund_redis_cluster_reason(node),
                                "%V: node %V, port %d, is up again",
                                &node->cluster->conf->server.label,
                                &node->address.host, (int) node->address.port);
@@ -958,7 +974,8 @@ ngx_refund_redis_cluster_down(void *data, ngx_refund_redis_connection_t *rc,
 
     if (!node->down) {
         node->down = 1;
-        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log, rc,
+        ngx_refund_log_limited(NGX_LOG_ERR, ngx_cycle->log,
+                               ngx_refund_redis_cluster_reason(node),
                                *detail ? "%V: node %V, port %d, is down: "
                                          "%s (%s)"
                                        : "%V: node %V, port %d, is down: %s",

@@ -382,10 +382,14 @@ void
 ngx_refund_redis_connection_drop(ngx_refund_redis_connection_t *rc,
     const char *reason)
 {
+    ngx_uint_t                   i;
     ngx_queue_t                 *q;
     ngx_refund_redis_request_t  *request;
 
-    /* replies read after a wrong one may be other requests' */
+    /*
+     * Replies read after a wrong one may be other requests': one that says that
+     * a command was not run may be of another command
+     */
 
     for (q = ngx_queue_head(&rc->ended);
          q != ngx_queue_sentinel(&rc->ended);
@@ -393,8 +397,17 @@ ngx_refund_redis_connection_drop(ngx_refund_redis_connection_t *rc,
     {
         request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
 
-        if (request->error == NULL) {
-            request->error = reason;
+        if (!request->written) {
+            continue;
+        }
+
+        request->error = reason;
+
+        for (i = request->first; i < request->n; i++) {
+            if (request->replies[i]) {
+                freeReplyObject(request->replies[i]);
+                request->replies[i] = NULL;
+            }
         }
     }
 
