@@ -30,7 +30,7 @@ http {
 
         %%LOG%%
 
-        location = /notify {
+        location /notify {
             refund_notify shop;
             refund_notify_pass /internal/refunds;
             refund_notify_pass /internal/php;
@@ -150,15 +150,21 @@ for my $version (qw(v2 v3)) {
        'its reason');
 }
 
-# what anyone sends does not break a line
+# what anyone sends does not break a line, nor is it written
 
-$client->request('POST', '/notify', [ traceparent => "\"\\\x01\xc3\xa9" ],
-                 '<"\\');
+for my $bytes ('"\\', "\x01", "\xc3\xa9", "\xff\xfe", '0' x 129) {
+    my $path = join '', map { sprintf '%%%02x', ord } split //, $bytes;
 
-my $line = logged(++$n);
+    $client->request('POST', "/notify/$path",
+                     [ traceparent => $bytes, 'Wechatpay-Serial' => $bytes ],
+                     '<"\\');
 
-is("$line->{result} $line->{api_version}", 'malformed v2', 'no notify');
-is($line->{traceparent}, "\"\\\x01\xe9", 'in a line that is JSON');
+    my $line = logged(++$n);
+
+    is("$line->{result} $line->{api_version}", 'malformed v2', 'no notify');
+    is("$line->{traceparent} $line->{serial}", ' ', 'in a line that is JSON');
+    is($line->{uri}, $bytes =~ /^[ -~]+$/ ? "/notify/$bytes" : '', 'its URI');
+}
 
 # where nothing uses it, none is made
 
