@@ -30,6 +30,13 @@ http {
     refund_store local  shm:1m;
     refund_store main   redis://127.0.0.1:%%REDIS%% timeout=400ms;
     refund_store unused redis://127.0.0.1:%%PORT_NOWHERE%%;
+    refund_store small  shm:64k;
+
+    refund_merchant odd {
+        mch_id                1900000777;
+        api_v2_key_file       odd.v2key;
+        wechatpay_certificate "%%ODD%%";
+    }
 
     upstream api.mch.weixin.qq.com {
         server 127.0.0.1:%%PAY%% max_fails=0;
@@ -55,6 +62,19 @@ http {
             refund_notify $shop;
             refund_notify_pass /internal/refunds name=orders;
             refund_notify_store main;
+        }
+
+        location ~ ^/lease/(?<shop>\w+) {
+            refund_notify $shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store main;
+            refund_notify_lease 2s;
+        }
+
+        location ~ ^/small/(?<shop>\w+) {
+            refund_notify $shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store small;
         }
 
         location ~ ^/pass/(?<shop>\w+) {
@@ -114,7 +134,11 @@ my $redis = redis();
 my $text = with_merchants($conf, $shop, $cafe);
 my $nginx = nginx($text, vars => {
     APP => $app->port, REDIS => $redis->port, PAY => $server->port,
-    INCLUDE => $server->include,
+    INCLUDE => $server->include, ODD => "we\\\"ird\\\\\xff<b>.pem",
+}, files => {
+    'odd.v2key' => 'v' x 32,
+    "we\"ird\\\xff<b>.pem" => certificate(rsa_key('odd'), serial => '0C',
+                                          to => time + 90 * 86400),
 });
 my $client = client($nginx);
 my $caller = caller_of($nginx);
@@ -385,7 +409,9 @@ sub samples {
                    nginx result outcome);
     my $line = sub {
         my ($suffix, $value, @more) = @_;
-        my $labels = join ',', (map { qq($_="$sample->{labels}{$_}") }
+        my $labels = join ',', (map { my $value = $sample->{labels}{$_};
+                                      qq($_=") . $value =~ s/(["\\])/\\$1/gr
+                                      . '"' }
                                     grep { exists $sample->{labels}{$_} }
                                          @order), @more;
 
@@ -519,6 +545,10 @@ for my $serial ([ 'wechatpay', '0A0B' ], [ 'merchant', 'apiclient_cert' ]) {
                    . " $dir/shop-$name.pem"}, $epoch, "certificate, $kind");
 }
 
+is_deeply([ map { s{.*/}{}r } grep { /^certificate\w+ odd / }
+                                   keys %{ metrics() } ],
+          [ 'we\\"ird\\\\?<b>.pem' ], 'a name of other bytes');
+
 
 # Two workers, many at once; and one that is killed
 
@@ -613,6 +643,77 @@ for my $serial ([ 'wechatpay', '0A0B' ], [ 'merchant', 'apiclient_cert' ]) {
 }
 
 
+# What seldom happens
+
+{
+    my $before = time;
+
+    notify('/local/shop', $pay->v2_notify($shop));
+
+    my $last = metrics()->{notify_last_success_timestamp_seconds};
+
+    cmp_ok($last, '>=', int($before) - 1, 'the last SUCCESS is now');
+    cmp_ok($last, '<=', time, 'and not later');
+}
+
+{
+    my $malformed = qr/\[info\].* refund notify to merchant "shop" /;
+    my $lines = () = $nginx->error_log =~ /$malformed/g;
+    my $before = metrics()->{log_lines_held_back};
+
+    $client->request('POST', '/local/shop', [], '<x') for 1 .. 40;
+
+    my $held_back = metrics()->{log_lines_held_back} - $before;
+
+    $lines = (() = $nginx->error_log =~ /$malformed/g) - $lines;
+    cmp_ok($held_back, '>', 0, 'lines are held back');
+    is($held_back + $lines, 40, 'and all others written');
+}
+
+{
+    my $before = metrics();
+    my $n = 100 + $before->{'store_zone_capacity_records small records'};
+
+    for (1 .. 10) {
+        $client->parallel([ map {
+            my $notify = $pay->v2_notify($shop);
+            [ 'POST', '/small/shop', $notify->{headers}, $notify->{body} ]
+        } 1 .. $n / 10 ]);
+    }
+
+    my $changed = changed($before, metrics());
+
+    cmp_ok($changed->{'store_zone_evictions small records'}, '>', 0,
+           'a zone that is too small forgets');
+    is($changed->{'store_zone_evictions small records'}
+       + $changed->{'store_zone_records small records'},
+       $changed->{'deliveries accepted'}, 'what it does not hold');
+}
+
+{
+    my $before = metrics();
+    my $connection = $client->connect;
+    my $notify = $pay->v2_notify($shop);
+
+    $app->forget;
+    $app->rules({ delay => 2.5, times => 1 });
+    $connection->send('POST', '/lease/shop', $notify->{headers},
+                      $notify->{body});
+    $app->wait_for(1);
+
+    # the record is another's by now
+
+    my ($key) = grep { /\Q$notify->{event_id}\E/ }
+                     @{ $redis->command('KEYS', '*') };
+
+    $redis->command('SET', $key, 'P ' . 'f' x 32 . ' 7 600000 1200000',
+                    'PX', 1200000);
+    is($pay->answer($notify, $connection->read), 'SUCCESS',
+       'accepted, though its lease was lost');
+    is(changed($before, metrics())->{store_leases_lost}, 1, 'which is counted');
+}
+
+
 # A store that goes down, and comes back
 
 sub ready {
@@ -665,6 +766,28 @@ my $committed = $pay->v2_notify($shop);
            changed($before, metrics())->{'store_operations main commit ok'}
        }, 10), 'and told at last');
     is(metrics()->{store_commits_given_up}, 0, 'none was given up');
+
+    # but what a worker cannot wait for is
+
+    $connection = $client->connect;
+    $committed = $pay->v2_notify($shop);
+    $app->rules({ delay => 0.3, times => 1 });
+    $app->forget;
+    $connection->send('POST', '/main/shop', $committed->{headers},
+                      $committed->{body});
+    $app->wait_for(1);
+    $redis->kill;
+    is($pay->answer($committed, $connection->read), 'SUCCESS',
+       'accepted while the store is down again');
+
+    my @workers = $nginx->workers;
+
+    $nginx->signal('TERM', $_) for @workers;
+    ok(wait_until(sub { eval { metrics()->{store_commits_given_up} } }, 20),
+       'its worker ends');
+    is(metrics()->{store_commits_given_up}, 1, 'and gives it up');
+    $redis->restart;
+    ok(wait_until(sub { ready() =~ /^200/ }, 20), 'ready once more');
 }
 
 

@@ -211,24 +211,29 @@ static void
 ngx_http_refund_status_value(ngx_http_refund_status_output_t *out,
     ngx_str_t *value)
 {
-    u_char      ch, *p, *last;
+    u_char      ch, *p, *plain, *last;
     ngx_uint_t  utf8;
 
     utf8 = ngx_http_refund_status_utf8(value);
     last = value->data + value->len;
+    plain = value->data;
 
     for (p = value->data; p < last; p++) {
         ch = *p;
 
         if (ch == '"' || ch == '\\') {
+            ngx_http_refund_status_bytes(out, plain, p - plain);
             ngx_http_refund_status_text(out, "\\");
+            plain = p;
 
         } else if (ch < 0x20 || ch == 0x7f || (ch >= 0x80 && !utf8)) {
-            ch = '?';
+            ngx_http_refund_status_bytes(out, plain, p - plain);
+            ngx_http_refund_status_text(out, "?");
+            plain = p + 1;
         }
-
-        ngx_http_refund_status_bytes(out, &ch, 1);
     }
+
+    ngx_http_refund_status_bytes(out, plain, p - plain);
 }
 
 
