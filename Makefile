@@ -202,6 +202,7 @@ clean:
 	    rm -rf $(BUILD)
 
 
-include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk t/model/model.mk t/fuzz/fuzz.mk
+include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk
+include t/model/model.mk t/fuzz/fuzz.mk
 include t/chaos/chaos.mk
 include bench/bench.mk

@@ -5,7 +5,7 @@
 # delivered no more often than the loss explains, always under the same id.
 #
 # More of it elsewhere: every reply at every command in 30-redis.t, a thousand
-# notifies in the air in 37-redis-stopped.t, certificates (expired ones too) in
+# notifies in the air in 39-redis-stopped.t, certificates (expired ones too) in
 # 35-redis-tls.t, names whose addresses change in 36-redis-names.t, sentinels
 # that disagree in 33-sentinel-replies.t.
 
