@@ -6,7 +6,8 @@
 # else the machine does, and holds them against bench/instructions.txt.
 #
 #   bench/instructions.pl check     fails where one has grown by more than 5 %,
-#                                   or with 1000 merchants by more than 2 %
+#                                   or with 1000 merchants by more than 2 %,
+#                                   or with refund_status by more than 3 %
 #   bench/instructions.pl update    writes the file anew
 #   bench/instructions.pl profile   prints the most expensive functions
 #
@@ -32,7 +33,8 @@ use RefundNotify::Test::Util qw(scratch_dir read_file write_file);
 # Functions with fewer instructions a notify are added up, for 5 % of them are
 # no more than a branch.
 
-use constant { LEAST => 100, GROWTH => 1.05, RUNS => 20, REQUESTS => 50 };
+use constant { LEAST => 100, GROWTH => 1.05, RUNS => 20, REQUESTS => 50,
+               STATUS => 1.03 };
 
 # The worker that takes the notifies, and the business app.
 
@@ -90,6 +92,8 @@ http {
 
         refund_notify_store shm;
         refund_notify_clock_skew 1h;
+
+        %%STATUS%%
 
         location = /wechatpay/refund-notify {
             refund_notify      $merchant;
@@ -198,7 +202,7 @@ sub main {
         if $command eq 'update';
 
     my @wrong = (check($known, map { rows($_, $known) } @scenarios),
-                 many_merchants());
+                 many_merchants(), counters());
 
     print @wrong, 'bench-instructions: ', @wrong ? 'FAILED' : 'passed', "\n";
 
@@ -261,13 +265,14 @@ sub wanted {
 
 
 sub start_worker {
-    my ($out, $merchants) = @_;
+    my ($out, $merchants, $status) = @_;
 
     return RefundNotify::Test::Nginx->new(
         conf => $conf, log_level => 'warn', patience => 300,
         vars => { KEYS => "$build/keys", REDIS => $redis->port,
                   BUSINESS => $business->port, SERIAL => key('serial'),
-                  MERCHANTS => more_merchants($merchants - 1) },
+                  MERCHANTS => more_merchants($merchants - 1),
+                  STATUS => $status // '' },
         under => under_callgrind($out))->start;
 }
 
@@ -336,6 +341,37 @@ sub many_merchants {
                                   $count, $before, $each{$kind}
                 if $each{$kind} > MERCHANTS_FLAT * $before;
         }
+    }
+
+    return @missed;
+}
+
+
+# Lines that say where refund_status makes a notify dearer than it may.
+
+sub counters {
+    my (@each, @missed);
+
+    for my $status ('', 'location = /status { refund_status; }') {
+        my $out = scratch_dir() . '/status-' . @each . '.out';
+        my $nginx = start_worker($out, 1, $status);
+
+        push @each, { fresh_counts($nginx, $nginx->port('merchants'), $out) };
+        stop($nginx);
+    }
+
+    for my $kind (sort keys %{ $each[0] }) {
+        my ($without, $with) = map { $_->{$kind} } @each;
+
+        printf "bench-instructions: refund_status, %s: %.0f -> %.0f,"
+               . " %+.2f %%\n", $kind, $without, $with,
+               100 * ($with / $without - 1);
+
+        # fewer than without are none that were counted
+
+        push @missed, sprintf "bench-instructions: refund_status, %s: not"
+                              . " between 0 and 3 %% more\n", $kind
+            if $with <= $without || $with > STATUS * $without;
     }
 
     return @missed;
