@@ -252,6 +252,13 @@ my @new = 'store_zone_records local records';
 
 wait_until(sub { metrics()->{'store_connections main'} == 2 }, 5);
 
+# a rate wants the first of each, too
+
+is_deeply([ grep { metrics()->{"store_operations main $_"} // 1 }
+                 map { ("$_ ok", "$_ error", "$_ timeout") }
+                     qw(claim renew release commit keep) ], [],
+          'what has not happened is shown as 0');
+
 for my $version (qw(v2 v3)) {
     my $make = "${version}_notify";
     my $known = $pay->$make($shop);

@@ -158,10 +158,10 @@ enum {
 
 #define NGX_REFUND_STORE_OPERATIONS(X)                                        \
     X(CLAIM, "claim", 0x37)                                                   \
-    X(RENEW, "renew", 0)                                                      \
-    X(RELEASE, "release", 0)                                                  \
+    X(RENEW, "renew", 0x39)                                                   \
+    X(RELEASE, "release", 0x31)                                               \
     X(COMMIT, "commit", 0x31)                                                 \
-    X(KEEP, "keep", 0)
+    X(KEEP, "keep", 0x31)
 
 typedef enum {
 #define X(id, label, results)  NGX_REFUND_STORE_##id,
