@@ -100,8 +100,8 @@ sub in_slots {
     return sub {
         my ($id) = @_;
 
-        return $known{$id} //=
-            $slots{ RefundNotify::Test::Cluster::slot_of("t:{$id}orders") } // 0;
+        return $known{$id} //= exists $slots{
+            RefundNotify::Test::Cluster::slot_of("t:{$id}orders") };
     };
 }
 

@@ -83,10 +83,9 @@ sub url {
 
 
 sub _start {
-    my ($self) = @_;
+    my ($self, @config) = @_;
 
-    # the bus takes a port of its own, which is the port's plus 10000 otherwise;
-    # a master that has given all its slots away stays one
+    # the bus takes a port of its own, which is the port's plus 10000 otherwise
 
     my $node = RefundNotify::Test::Redis->new(
         $self->{tls} ? (tls => $self->{tls}) : (),
@@ -94,10 +93,9 @@ sub _start {
         config => [ 'cluster-enabled yes',
                     'cluster-node-timeout ' . slow(NODE_TIMEOUT),
                     'cluster-replica-validity-factor 0',
-                    'cluster-allow-replica-migration no',
                     'repl-diskless-sync-delay 0',
                     'repl-ping-replica-period 1',
-                    @{ $self->{config} || [] } ]);
+                    @config, @{ $self->{config} || [] } ]);
 
     push @{ $self->{nodes} }, $node;
     return $node;
@@ -204,10 +202,11 @@ sub works_without {
     my ($self, $node) = @_;
 
     for my $other (grep { $_ != $node } $self->_running) {
-        return 0 if $other->command('CLUSTER', 'INFO')
-                    !~ /^cluster_state:ok\r$/m
-                    || grep { $_->[2][1] == $node->port }
-                            @{ $other->command('CLUSTER', 'SLOTS') };
+        my $info = eval { $other->command('CLUSTER', 'INFO') } // '';
+        my $slots = eval { $other->command('CLUSTER', 'SLOTS') } or return 0;
+
+        return 0 if $info !~ /^cluster_state:ok\r$/m
+                    || grep { $_->[2][1] == $node->port } @$slots;
     }
 
     return 1;
@@ -245,7 +244,9 @@ sub whole {
 sub add {
     my ($self) = @_;
 
-    my $node = $self->_start;
+    # it stays a master when it has given its slots away
+
+    my $node = $self->_start('cluster-allow-replica-migration no');
 
     $self->_meet($node);
     $self->whole(20) or die "the node does not join the cluster\n";

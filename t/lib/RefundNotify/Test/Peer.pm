@@ -8,6 +8,9 @@ package RefundNotify::Test::Peer;
 #   $peer->rules({...}, ...)       replaces the rules, from the next request on
 #   $peer->accepting($how)         yes; no: refuses connections; close, reset:
 #                                  ends each at once; hang: never reads
+#   $peer->vanished($yes)          to its clients it is as if its machine were
+#                                  gone (1), or there again (0): no packet that
+#                                  comes is seen; Linux
 #   $peer->drop                    closes every connection, as a restart does
 #   $peer->requests                what came so far, in order: hashes with n,
 #                                  connection, time, what the protocol adds,
@@ -124,6 +127,13 @@ sub accepting {
     my ($self, $how) = @_;
 
     return $self->_control(accepting => $how);
+}
+
+
+sub vanished {
+    my ($self, $yes) = @_;
+
+    return $self->_control(vanished => $yes);
 }
 
 
@@ -254,6 +264,21 @@ sub _command {
 
     } elsif ($word eq 'drop') {
         $self->end($_, 'closed') for values %{ $self->{connections} };
+
+    } elsif ($word eq 'vanished') {
+
+        # a filter in front of the socket that lets no byte through, as
+        # socket(7) says; a number that Socket does not know
+
+        my $filter = pack 'SCCL', 0x06, 0, 0, 0;
+
+        for my $socket ($self->{listener},
+                        map { $_->{socket} } values %{ $self->{connections} })
+        {
+            setsockopt $socket, SOL_SOCKET, $value ? 26 : 27,
+                       $value ? pack('S x!8 P', 1, $filter) : pack('i', 0)
+                or die "setsockopt: $!\n";
+        }
 
     } elsif ($word eq 'accepting') {
         if ($value eq 'no') {

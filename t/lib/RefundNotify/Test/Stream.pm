@@ -38,7 +38,7 @@ package RefundNotify::Test::Stream;
 #   $stream->waited($fault, $seconds)   waits until all are accepted that were
 #                                      sent so far, and returns for how long one
 #                                      that the fault concerns waited at most,
-#                                      from its beginning on, and once it was over
+#                                      from its beginning on, and from its "over"
 #   $stream->again(\@faults, @requests)   the deliveries that repeat another,
 #                                      and those of them that no fault explains
 #
@@ -46,8 +46,8 @@ package RefundNotify::Test::Stream;
 #
 #   which => $which     those whose record it concerns (all)
 #   from, over          when it began, and when Redis had dealt with it (times)
-#   loses => $seconds   what was written so long before it, and during it, may be
-#                       lost; undef: nothing
+#   loses => $seconds   what was written so long before it, and during it, may
+#                       be lost; undef: nothing
 
 use strict;
 use warnings;
@@ -187,8 +187,8 @@ sub early {
 }
 
 
-# The first attempt of a record: there was none any more.  A later one: there was
-# one, but that it was accepted could not be written.
+# The first attempt of a record: there was none any more.  A later one: there
+# was one, but that it was accepted could not be written.
 
 sub again {
     my ($self, $faults, @requests) = @_;
