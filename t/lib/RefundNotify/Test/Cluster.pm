@@ -224,16 +224,19 @@ sub whole {
         for my $node (@nodes) {
             my $info = eval { $node->command('CLUSTER', 'INFO') } // '';
             my $role = eval { $node->command('ROLE') } // [ '' ];
+            my $known = eval { $self->_known($node) } // [];
 
             return 0 if $info !~ /^cluster_state:ok\r$/m
                         || $role->[0] eq 'slave' && $role->[3] ne 'connected'
-                        || $self->_known($node)->@* != @nodes
+                        || @$known != @nodes
                         || grep { $_->[2] =~ /fail|handshake/
-                                  || $_->[7] ne 'connected' }
-                                @{ $self->_known($node) };
+                                  || $_->[7] ne 'connected' } @$known;
 
-            $views{ join ' ', sort map { "$_->[0]-$_->[1]-$_->[2][1]" }
-                                   @{ $node->command('CLUSTER', 'SLOTS') } }++;
+            # whom each of them follows, and which slots are whose
+
+            $views{ join ' ', (sort map { "$_->[0]-$_->[3]" } @$known),
+                    sort map { "$_->[0]-$_->[1]-$_->[2][1]" }
+                             @{ $node->command('CLUSTER', 'SLOTS') } }++;
         }
 
         return keys %views == 1;
