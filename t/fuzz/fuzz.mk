@@ -6,7 +6,7 @@
 # in build/fuzz.
 
 FUZZ = $(BUILD)/fuzz
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 40
 FUZZ_LIBS = libxml-2.0 jansson libcrypto
 FUZZ_CFLAGS = -std=gnu11 -g -O1 -W -Wall -Wextra -Wpointer-arith -Werror \
     -Isrc/wechatpay -It/fuzz $(shell pkg-config --cflags $(FUZZ_LIBS)) \

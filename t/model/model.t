@@ -72,7 +72,11 @@ sub search {
 
     push @flags, '-DLATE=1' if $tries > 2;
 
+    # a short search is over before an optimizer is
+
+    my $optimize = $tries > 2 ? '-O1' : '-O0';
+
     return `cd $directory && spin -a @flags $model 2>&1 \\
-            && cc -O1 -w -DSAFETY -DCOLLAPSE -DMEMLIM=2000 -o pan pan.c 2>&1 \\
+            && cc $optimize -w -DSAFETY -DCOLLAPSE -DMEMLIM=2000 -o pan pan.c 2>&1 \\
             && ./pan -m10000 -w24 2>&1`;
 }
