@@ -79,6 +79,7 @@ typedef struct {
 
     /* while delivering: the next renewal; while committing: the next try */
     ngx_event_t                          timer;
+    ngx_queue_t                          waiting;   /* for that try */
 
     ngx_msec_t                           started;   /* the store operation */
     uint64_t                             sent_at;   /* ngx_refund_clock() */

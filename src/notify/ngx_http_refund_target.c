@@ -60,7 +60,8 @@ static void ngx_http_refund_target_end(ngx_http_refund_target_t *target);
 
 
 /* of this worker, waiting for their next try */
-static ngx_uint_t  ngx_http_refund_commits;
+static ngx_uint_t   ngx_http_refund_commits;
+static ngx_queue_t  ngx_http_refund_commits_waiting;
 
 
 ngx_int_t
@@ -579,7 +580,11 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
     delay = ngx_min(delay, NGX_HTTP_REFUND_COMMIT_DELAY_MAX);
     delay += (ngx_msec_t) ngx_random() % (delay / 4 + 1);
 
-    ngx_http_refund_commits++;
+    if (ngx_http_refund_commits++ == 0) {
+        ngx_queue_init(&ngx_http_refund_commits_waiting);
+    }
+
+    ngx_queue_insert_tail(&ngx_http_refund_commits_waiting, &target->waiting);
 
     ngx_add_timer(&target->timer, delay);
 
@@ -713,17 +718,28 @@ ngx_http_refund_target_of(ngx_http_refund_delivery_t *delivery)
 void
 ngx_http_refund_target_exit_process(void)
 {
-    ngx_uint_t  i;
+    ngx_queue_t               *q;
+    ngx_http_refund_target_t  *target;
 
-    if (ngx_http_refund_commits) {
+    if (ngx_http_refund_commits == 0) {
+        return;
+    }
 
-        for (i = 0; i < ngx_http_refund_commits; i++) {
-            ngx_refund_count(COMMITS_GIVEN_UP);
-        }
+    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                  "the worker exits: %ui accepted refund notifies could "
+                  "not be told to their store, repeats of them may be "
+                  "delivered again", ngx_http_refund_commits);
 
-        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "the worker exits: %ui accepted refund notifies could "
-                      "not be told to their store, repeats of them may be "
-                      "delivered again", ngx_http_refund_commits);
+    while (ngx_http_refund_commits) {
+        ngx_http_refund_commits--;
+        ngx_refund_count(COMMITS_GIVEN_UP);
+
+        q = ngx_queue_head(&ngx_http_refund_commits_waiting);
+        ngx_queue_remove(q);
+
+        target = ngx_queue_data(q, ngx_http_refund_target_t, waiting);
+
+        ngx_del_timer(&target->timer);
+        ngx_http_refund_target_end(target);
     }
 }

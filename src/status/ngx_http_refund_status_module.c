@@ -361,6 +361,12 @@ ngx_http_refund_status_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_refund_status_exit_process(ngx_cycle_t *cycle)
 {
+    /* the timer goes with this module's file, and other timers hang on it */
+
+    if (ngx_http_refund_status_timer.timer_set) {
+        ngx_del_timer(&ngx_http_refund_status_timer);
+    }
+
     ngx_refund_counters_exit_process();
 }
 
