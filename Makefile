@@ -6,6 +6,7 @@
 #   make sandbox    a WeChat Pay to develop against (APP=URL of your app,
 #                   SPEED=60: repeats come that many times faster)
 #   make test       prove all of it, in less than 15 minutes
+#   make fuzz       the parsers, for FUZZ_SECONDS=40, or each for FUZZ_EACH
 #   make chaos      faults of all kinds at random, for SECONDS=60, by SEED=1
 #   make bench      what a notify costs, and other figures: bench/bench.mk
 #   make test-trixie    the suite in a Debian 13, which it makes

@@ -1,9 +1,13 @@
 # Copyright (C) the refund-notify authors
 #
 # Fuzzing of src/wechatpay, and of what src/redis parses itself, by libFuzzer:
-# make fuzz, FUZZ_SECONDS in all.  What the fuzzer finds stays in
-# build/fuzz/corpus and is begun with the next time; an input that fails is left
-# in build/fuzz.
+#
+#   make fuzz                   all targets, FUZZ_SECONDS=40 of them together
+#   make fuzz FUZZ_EACH=1200    each target so long, FUZZ_JOBS of them at a time
+#   make fuzz FUZZ_TARGETS=...  these only, fuzz_*.c's names
+#
+# What the fuzzer finds stays in build/fuzz/corpus and is begun with the next
+# time; an input that fails is left in build/fuzz.
 
 FUZZ = $(BUILD)/fuzz
 FUZZ_SECONDS ?= 40
@@ -19,30 +23,14 @@ FUZZ_SOURCES = $(notdir $(wildcard src/wechatpay/*.c)) fuzz.c
 FUZZ_TARGETS = $(patsubst t/fuzz/fuzz_%.c,%,$(wildcard t/fuzz/fuzz_*.c))
 FUZZ_EACH = $(shell expr \( $(FUZZ_SECONDS) + $(words $(FUZZ_TARGETS)) - 1 \) \
     / $(words $(FUZZ_TARGETS)))
-
-# To libFuzzer a time of 0 is no limit: with FUZZ_SECONDS=0 what is in the
-# corpus is run, and no more.
-
-FUZZ_LIMIT = $(if $(filter 0,$(FUZZ_SECONDS)),-runs=0, \
-    -max_total_time=$(FUZZ_EACH))
+FUZZ_JOBS = $(shell nproc)
 
 .PHONY: fuzz
 
 fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
-	@for t in $(FUZZ_TARGETS); do \
-	    mkdir -p $(FUZZ)/corpus/$$t; \
-	    case $$t in json*|v3*|request) dict=json;; \
-	        redis*) dict=redis;; *) dict=xml;; esac; \
-	    echo "fuzz_$$t, $(FUZZ_EACH) s"; \
-	    $(FUZZ)/fuzz_$$t $(FUZZ_LIMIT) -max_len=8192 \
-	        -timeout=10 -rss_limit_mb=2048 -dict=t/fuzz/$$dict.dict \
-	        -artifact_prefix=$(FUZZ)/$$t- -print_final_stats=1 \
-	        $(FUZZ)/corpus/$$t t/fuzz/corpus/$$t > $(FUZZ)/$$t.log 2>&1 \
-	        || { tail -n 60 $(FUZZ)/$$t.log; echo "fuzz: FAILED"; exit 1; }; \
-	    sed -n 's/^stat::number_of_executed_units: */    runs: /p' \
-	        $(FUZZ)/$$t.log; \
-	done; \
-	echo "fuzz: passed"
+	@if printf '%s\n' $(FUZZ_TARGETS) \
+	    | xargs -P $(FUZZ_JOBS) -n 1 t/fuzz/run.sh $(FUZZ) $(FUZZ_EACH); \
+	then echo "fuzz: passed"; else echo "fuzz: FAILED"; exit 1; fi
 
 $(FUZZ)/%.o: src/wechatpay/%.c $(FUZZ_HEADERS)
 	@mkdir -p $(@D)
@@ -53,6 +41,7 @@ $(FUZZ)/%.o: t/fuzz/%.c $(FUZZ_HEADERS)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
 $(FUZZ)/fuzz_v3_notify $(FUZZ)/fuzz_v3_answer: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
+$(FUZZ)/fuzz_request: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_sign
 
 # what is not of src/wechatpay needs nginx' headers: see store.mk
 
