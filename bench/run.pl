@@ -66,7 +66,7 @@ http {
     }
 
     refund_store shm   shm:64m;
-    refund_store redis redis://127.0.0.1:%%REDIS%% cache=64m;
+    refund_store redis redis://127.0.0.1:%%REDIS%% cache=64m timeout=2s;
 
     refund_notify_clock_skew  1h;
     refund_request_pass       /internal/wechatpay;

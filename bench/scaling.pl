@@ -61,7 +61,7 @@ http {
     %%MERCHANTS%%
 
     refund_store shm   shm:64m;
-    refund_store redis redis://127.0.0.1:%%REDIS%% cache=64m;
+    refund_store redis redis://127.0.0.1:%%REDIS%% cache=64m timeout=2s;
 
     refund_notify_clock_skew    1h;
     refund_notify_max_body_size 128k;
