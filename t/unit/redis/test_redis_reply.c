@@ -134,6 +134,10 @@ test_slots(void **state)
           "$2\r\nip\r\n", "1-2 a.b/:7 " },
         { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
           "*2\r\n$2\r\nip\r\n$3\r\na b\r\n", "1-2 a.b/:7 " },
+        { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
+          "*2\r\n$2\r\nip\r\n$3\r\na.c\r\n", "1-2 a.b/:7 " },
+        { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
+          "*2\r\n$2\r\nip\r\n$3\r\n::1\r\n", "1-2 a.b/::1:7 " },
 
         /* what is no map, or only half of one */
 
