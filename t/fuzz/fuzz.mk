@@ -5,6 +5,10 @@
 #   make fuzz                   all targets, FUZZ_SECONDS=40 of them together
 #   make fuzz FUZZ_EACH=1200    each target so long, FUZZ_JOBS of them at a time
 #   make fuzz FUZZ_TARGETS=...  these only, fuzz_*.c's names
+#   make fuzz-merge             what was found goes into t/fuzz/corpus, if it
+#                               reaches what nothing there does
+#   make fuzz-coverage          which lines of src/wechatpay the corpora reach:
+#                               all but those that t/fuzz/unreached explains
 #
 # What the fuzzer finds stays in build/fuzz/corpus and is begun with the next
 # time; an input that fails is left in build/fuzz.
@@ -14,8 +18,9 @@ FUZZ_SECONDS ?= 40
 FUZZ_LIBS = libxml-2.0 jansson libcrypto
 FUZZ_CFLAGS = -std=gnu11 -g -O1 -W -Wall -Wextra -Wpointer-arith -Werror \
     -Isrc/wechatpay -It/fuzz $(shell pkg-config --cflags $(FUZZ_LIBS)) \
-    -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-FUZZ_LDFLAGS = -fsanitize=fuzzer,address,undefined
+    -fsanitize=fuzzer-no-link $(FUZZ_INSTRUMENT)
+FUZZ_LDFLAGS = -fsanitize=fuzzer $(FUZZ_INSTRUMENT)
+FUZZ_INSTRUMENT = -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_LDLIBS = $(shell pkg-config --libs $(FUZZ_LIBS))
 FUZZ_HEADERS = $(wildcard src/wechatpay/*.h t/fuzz/*.h)
 
@@ -25,12 +30,28 @@ FUZZ_EACH = $(shell expr \( $(FUZZ_SECONDS) + $(words $(FUZZ_TARGETS)) - 1 \) \
     / $(words $(FUZZ_TARGETS)))
 FUZZ_JOBS = $(shell nproc)
 
-.PHONY: fuzz
+.PHONY: fuzz fuzz-build fuzz-merge fuzz-coverage
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
+fuzz-build: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
+
+fuzz: fuzz-build
 	@if printf '%s\n' $(FUZZ_TARGETS) \
 	    | xargs -P $(FUZZ_JOBS) -n 1 t/fuzz/run.sh $(FUZZ) $(FUZZ_EACH); \
 	then echo "fuzz: passed"; else echo "fuzz: FAILED"; exit 1; fi
+
+fuzz-merge: fuzz-build
+	@for t in $(FUZZ_TARGETS); do \
+	    $(FUZZ)/fuzz_$$t -merge=1 -max_len=8192 t/fuzz/corpus/$$t \
+	        $(FUZZ)/corpus/$$t > $(FUZZ)/$$t.merge.log 2>&1 \
+	        || { tail -n 60 $(FUZZ)/$$t.merge.log; exit 1; }; \
+	    du -sb t/fuzz/corpus/$$t; \
+	done
+
+fuzz-coverage:
+	@tools/install-dependencies.sh fuzz-coverage
+	+@$(MAKE) fuzz-build FUZZ=$(FUZZ)-coverage \
+	    FUZZ_INSTRUMENT="-fprofile-instr-generate -fcoverage-mapping"
+	@t/fuzz/coverage.pl $(FUZZ)-coverage $(FUZZ_TARGETS)
 
 $(FUZZ)/%.o: src/wechatpay/%.c $(FUZZ_HEADERS)
 	@mkdir -p $(@D)
@@ -40,15 +61,27 @@ $(FUZZ)/%.o: t/fuzz/%.c $(FUZZ_HEADERS)
 	@mkdir -p $(@D)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
-$(FUZZ)/fuzz_v3_notify $(FUZZ)/fuzz_v3_answer: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
+$(filter $(FUZZ)/fuzz_v3_%,$(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)): \
+    FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_verify
 $(FUZZ)/fuzz_request: FUZZ_LDFLAGS += -Wl,--wrap=EVP_PKEY_sign
 
 # what is not of src/wechatpay needs nginx' headers: see store.mk
 
+FUZZ_REDIS = $(patsubst %.c,$(FUZZ)/%.o,$(notdir $(wildcard src/redis/*.c))) \
+    $(FUZZ)/event_loop.o
+FUZZ_REDIS_HEADERS = $(wildcard src/redis/*.h)
+
+$(FUZZ)/%.o: src/redis/%.c $(FUZZ_REDIS_HEADERS)
+	@mkdir -p $(@D)
+	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
+
 $(FUZZ)/fuzz_redis_reply.o: src/redis/ngx_refund_redis_reply.c
-$(FUZZ)/fuzz_redis_reply.o: FUZZ_CFLAGS += -Isrc/redis \
-    -Wno-unused-parameter $(UNIT_STORE_INCLUDES)
-$(FUZZ)/fuzz_redis_reply: FUZZ_LDLIBS += -lhiredis
+$(FUZZ)/fuzz_redis_reply.o $(FUZZ)/fuzz_redis_client.o $(FUZZ_REDIS): \
+    FUZZ_CFLAGS += -Isrc -Isrc/redis -Wno-unused-parameter \
+        $(UNIT_STORE_INCLUDES)
+$(FUZZ)/fuzz_redis_client.o $(FUZZ_REDIS): $(FUZZ_REDIS_HEADERS)
+$(FUZZ)/fuzz_redis_reply $(FUZZ)/fuzz_redis_client: FUZZ_LDLIBS += -lhiredis
+$(FUZZ)/fuzz_redis_client: $(FUZZ_REDIS)
 
 $(FUZZ)/fuzz_%: $(FUZZ)/fuzz_%.o $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 	@echo "clang $@" && clang $(FUZZ_LDFLAGS) -o $@ $^ $(FUZZ_LDLIBS)

@@ -16,6 +16,7 @@ seconds=$2
 target=$3
 
 case $target in
+    v3_headers) dict=headers ;;
     json* | v3* | request) dict=json ;;
     redis*) dict=redis ;;
     *) dict=xml ;;
