@@ -363,12 +363,15 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 
     p = ngx_pnalloc(r->pool, sizeof(" ? HTTP/1.1") - 1
                              + delivery->method_name.len + delivery->uri.len
+                             + 2 * ngx_escape_uri(NULL, delivery->uri.data,
+                                                  delivery->uri.len,
+                                                  NGX_ESCAPE_URI)
                              + delivery->args.len + NGX_SIZE_T_LEN);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    /* the request line of the delivery's own access_log */
+    /* the line of a request, for access_log and where $request_uri is sent */
 
     r->request_line.data = p;
 
@@ -377,7 +380,8 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 
     r->unparsed_uri.data = p;
 
-    p = ngx_cpymem(p, delivery->uri.data, delivery->uri.len);
+    p = (u_char *) ngx_escape_uri(p, delivery->uri.data, delivery->uri.len,
+                                  NGX_ESCAPE_URI);
 
     if (delivery->args.len) {
         *p++ = '?';

@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_refund_event_targets(ngx_http_refund_event_t *event,
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
     ngx_http_refund_target_t *target, ngx_http_request_t *r);
+static ngx_uint_t ngx_http_refund_event_uri_valid(ngx_str_t *uri,
+    ngx_str_t *args);
 
 
 ngx_http_refund_event_t *
@@ -234,7 +236,8 @@ ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
     ngx_str_null(&args);
 
     if (uri.len == 0 || uri.data[0] != '/'
-        || ngx_http_parse_unsafe_uri(r, &uri, &args, &flags) != NGX_OK)
+        || ngx_http_parse_unsafe_uri(r, &uri, &args, &flags) != NGX_OK
+        || !ngx_http_refund_event_uri_valid(&uri, &args))
     {
         /* it stays empty, which its target will tell */
         return NGX_OK;
@@ -248,6 +251,33 @@ ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
 
     return ngx_http_refund_event_copy(event, &target->args, args.data,
                                       args.len);
+}
+
+
+/*
+ * What a client wrote into a variable must not end the line of the request that
+ * the business app gets, and begin another: nginx sends args as they are, and
+ * all of the URI where proxy_pass has $uri.
+ */
+
+static ngx_uint_t
+ngx_http_refund_event_uri_valid(ngx_str_t *uri, ngx_str_t *args)
+{
+    size_t  i;
+
+    for (i = 0; i < uri->len; i++) {
+        if (uri->data[i] < 0x20 || uri->data[i] == 0x7f) {
+            return 0;
+        }
+    }
+
+    for (i = 0; i < args->len; i++) {
+        if (args->data[i] <= 0x20 || args->data[i] == 0x7f) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
