@@ -316,6 +316,9 @@ my @onward = (
       "traceparent: $trace[1]", 'tracestate: ' . 'x' x 512 ],
     [ 'tracestate of 513', [ @trace, tracestate => 'x' x 513 ],
       "traceparent: $trace[1]" ],
+    (map { [ sprintf('traceparent and tracestate with \x%02x', ord),
+             [ traceparent => "a$_", tracestate => "${_}b" ] ] }
+         "\x01", "\x0b", "\x1b", "\x7f", "\x80", "\xff"),
 );
 
 for my $version (qw(v2 v3)) {

@@ -36,6 +36,7 @@ static wechatpay_error_e ngx_http_refund_notify_parse(ngx_http_request_t *r,
     ngx_http_refund_notify_headers_t *headers, wechatpay_refund_t *refund);
 static void ngx_http_refund_notify_headers(ngx_http_request_t *r,
     ngx_http_refund_notify_headers_t *headers);
+static ngx_uint_t ngx_http_refund_notify_trace_valid(ngx_str_t *value);
 static void ngx_http_refund_notify_wake(ngx_http_refund_event_t *event);
 static void ngx_http_refund_notify_deadline_handler(ngx_event_t *ev);
 static void ngx_http_refund_notify_resume(ngx_http_refund_notify_ctx_t *ctx);
@@ -386,11 +387,35 @@ ngx_http_refund_notify_headers(ngx_http_request_t *r,
         }
 
         if (trace->len == 0
-            && h[i].value.len <= NGX_HTTP_REFUND_NOTIFY_TRACE_MAX)
+            && ngx_http_refund_notify_trace_valid(&h[i].value))
         {
             *trace = h[i].value;
         }
     }
+}
+
+
+/*
+ * Printable ASCII, as Trace Context has it: a business app may refuse a request
+ * whose header has other bytes, and with it an event that is genuine.
+ */
+
+static ngx_uint_t
+ngx_http_refund_notify_trace_valid(ngx_str_t *value)
+{
+    size_t  i;
+
+    if (value->len > NGX_HTTP_REFUND_NOTIFY_TRACE_MAX) {
+        return 0;
+    }
+
+    for (i = 0; i < value->len; i++) {
+        if (value->data[i] < 0x20 || value->data[i] >= 0x7f) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
