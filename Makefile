@@ -7,6 +7,7 @@
 #                   SPEED=60: repeats come that many times faster)
 #   make test       prove all of it, in less than 15 minutes
 #   make fuzz       the parsers, for FUZZ_SECONDS=40, or each for FUZZ_EACH
+#   make coverage   which lines and branches of the C the tests reach
 #   make chaos      faults of all kinds at random, for SECONDS=60, by SEED=1
 #   make bench      what a notify costs, and other figures: bench/bench.mk
 #   make test-trixie    the suite in a Debian 13, which it makes
@@ -209,4 +210,5 @@ clean:
 include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk
 include t/model/model.mk t/fuzz/fuzz.mk
 include t/chaos/chaos.mk
+include t/coverage/coverage.mk
 include bench/bench.mk

@@ -5,8 +5,8 @@
 # Installs the Debian packages that are missing, and says which.
 #
 #   tools/install-dependencies.sh \
-#       [bench|build|deb|demo|fuzz-coverage|sandbox|suite|test|test-deb|
-#        trixie|valkey] ...
+#       [bench|build|coverage|deb|demo|fuzz-coverage|sandbox|suite|test|
+#        test-deb|trixie|valkey] ...
 #
 # No service is started: not nginx' on port 80, nor Redis'.  Where all is
 # there, nothing is done, not even apt-get update.
@@ -56,6 +56,7 @@ for purpose in "${@:-build}"; do
     case $purpose in
         bench)    wanted="$wanted $bench" ;;
         build)    wanted="$wanted $build" ;;
+        coverage) wanted="$wanted gcovr libjson-xs-perl" ;;
         fuzz-coverage)
                   wanted="$wanted clang libclang-rt-dev llvm $build" ;;
         deb)      wanted="$wanted build-essential debhelper pkgconf" ;;
@@ -66,8 +67,8 @@ for purpose in "${@:-build}"; do
         test-deb) wanted="$wanted debootstrap iproute2 lintian util-linux" ;;
         trixie)   wanted="$wanted debootstrap util-linux" ;;
         valkey)   wanted="$wanted valkey-server" ;;
-        *)        echo "usage: $0 [bench|build|deb|demo|fuzz-coverage|\
-sandbox|suite|test|test-deb|trixie|valkey] ..." >&2
+        *)        echo "usage: $0 [bench|build|coverage|deb|demo|\
+fuzz-coverage|sandbox|suite|test|test-deb|trixie|valkey] ..." >&2
                   exit 2 ;;
     esac
 done

@@ -8,6 +8,7 @@ UNIT_LIBS = libxml-2.0 jansson libcrypto cmocka
 UNIT_CFLAGS = -std=gnu11 -g -W -Wall -Wextra -Wpointer-arith -Werror \
     -Isrc/wechatpay -I$(UNIT) $(shell pkg-config --cflags $(UNIT_LIBS))
 UNIT_LDLIBS = $(shell pkg-config --libs $(UNIT_LIBS))
+UNIT_PLAIN = -O2
 UNIT_ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer
 UNIT_HEADERS = $(wildcard src/wechatpay/*.h t/unit/*.h) \
@@ -34,14 +35,14 @@ $(UNIT)/%.h: t/unit/%.pl
 
 $(UNIT)/plain/%.o: src/wechatpay/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
-	@echo "$(CC) $@" && $(CC) $(UNIT_CFLAGS) -O2 -c -o $@ $<
+	@echo "$(CC) $@" && $(CC) $(UNIT_CFLAGS) $(UNIT_PLAIN) -c -o $@ $<
 
 $(UNIT)/plain/%.o: t/unit/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
-	@echo "$(CC) $@" && $(CC) $(UNIT_CFLAGS) -O2 -c -o $@ $<
+	@echo "$(CC) $@" && $(CC) $(UNIT_CFLAGS) $(UNIT_PLAIN) -c -o $@ $<
 
 $(UNIT)/plain/%: $(UNIT)/plain/%.o $(UNIT_SOURCES:%.c=$(UNIT)/plain/%.o)
-	@echo "$(CC) $@" && $(CC) -o $@ $^ $(UNIT_LDLIBS)
+	@echo "$(CC) $@" && $(CC) $(UNIT_PLAIN) -o $@ $^ $(UNIT_LDLIBS)
 
 $(UNIT)/asan/%.o: src/wechatpay/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
