@@ -75,6 +75,17 @@ http {
             refund_request_pass /internal/shop;
         }
 
+        location /limited {
+            refund_request shop;
+            refund_request_pass /internal/shop;
+            refund_request_notify_url https://pay.example.com/notify;
+
+            limit_except GET {
+                allow 127.0.0.1;
+                deny all;
+            }
+        }
+
         location /threads {
             refund_request shop;
             refund_request_pass /internal/shop;
@@ -132,6 +143,7 @@ my $caller = caller_of($nginx);
 my %shop_of = ('/v3' => $shop, '/v2' => $shop, '/md5' => $md5,
                '/agent/v3' => $agent, '/agent/v2' => $agent,
                '/certificate' => $certified, '/threads' => $shop,
+               '/limited' => $shop,
                '/named?merchant=shop' => $shop);
 
 
@@ -156,6 +168,8 @@ my @right = (
         funds_account => 'AVAILABLE', goods_detail => $goods },
       {} ],
     [ 'v3, each character', '/v3', { out_refund_no => $characters },
+      { notify_url => 'https://pay.example.com/notify' } ],
+    [ 'v3, in limit_except', '/limited', {},
       { notify_url => 'https://pay.example.com/notify' } ],
     [ 'v3, signed in a thread pool', '/threads', {}, {} ],
     [ 'v3, with a platform certificate', '/certificate', {}, {} ],

@@ -79,6 +79,8 @@ for ([ 'as documented', 'refund_request shop;' ],
        . 'refund_request_deadline 15s; refund_request_error_rate 6r/s;'
        . "refund_request_store local; $event name=orders;"
        . 'refund_request_threads off;' ],
+     [ 'a rate of less than one a second',
+       'refund_request shop; refund_request_error_rate 6r/m;' ],
      [ 'a thread pool', 'refund_request shop; refund_request_threads on;' ])
 {
     my ($name, $lines) = @$_;
@@ -119,6 +121,14 @@ for ([ 'an unknown merchant', 'refund_request nobody;',
               "refund_request shop; refund_request_error_rate $_;",
               qr/refund_request_error_rate/ ] }
           qw(6 r/s 0r/s -1r/s 6r/h six)),
+     (map { [ "$_ twice", "refund_request shop; $_; $_;", qr/duplicate/ ] }
+          'refund_request_error_rate 6r/s', 'refund_request_store local',
+          'refund_request_threads off', "$event name=orders"),
+     [ 'two ways to WeChat Pay',
+       'refund_request shop; refund_request_pass /internal/other;',
+       qr/"refund_request_pass" directive is duplicate/ ],
+     [ 'a store without a name',
+       'refund_request shop; refund_request_store "";', qr/empty store's name/ ],
      [ 'an unknown store', 'refund_request shop; '
        . 'refund_request_store nowhere;', qr/unknown store "nowhere"/ ],
      [ 'an event for a target that no notify has',
@@ -167,6 +177,14 @@ for ([ 'no way to WeChat Pay', '', qr/"refund_request_pass"/ ],
 refused('a regular expression', qr/regular expression/,
         test($conf =~ s{location /refunds}{location ~ ^/(refunds|r)}r
              =~ s/# here/refund_request shop;/r));
+my $again = 'location = /again { refund_notify shop; '
+            . 'refund_notify_pass /internal/refunds name=orders; '
+            . 'refund_notify_store other; }';
+
+refused('an event whose target has records in two stores',
+        qr/"orders".*more than one store/,
+        test($conf =~ s{location = /notify}{$again\n        $&}r
+             =~ s/# here/refund_request shop; $event name=orders;/r));
 refused('in server', qr/"refund_request" directive is not allowed here/,
         test($conf =~ s/listen /refund_request shop;\n        $&/r));
 
