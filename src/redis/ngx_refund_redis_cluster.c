@@ -109,15 +109,13 @@ static ngx_int_t ngx_refund_redis_cluster_state(ngx_refund_redis_t *redis,
 static ngx_uint_t ngx_refund_redis_cluster_where(ngx_refund_redis_t *redis,
     const ngx_str_t *key);
 
-static void ngx_refund_redis_cluster_forward(ngx_refund_redis_cluster_t *c,
+static void ngx_refund_redis_cluster_forward(
     ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_cluster_forward_to(ngx_refund_redis_cluster_t *c,
     ngx_refund_redis_request_t *request, ngx_uint_t i);
 static void ngx_refund_redis_cluster_wait(ngx_refund_redis_cluster_t *c,
     ngx_refund_redis_request_t *request, const char *reason);
 static void ngx_refund_redis_cluster_again_handler(ngx_event_t *ev);
-static void ngx_refund_redis_cluster_forward_all(
-    ngx_refund_redis_cluster_t *c);
 static void ngx_refund_redis_cluster_done(ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_cluster_redirect(ngx_refund_redis_cluster_t *c,
     ngx_refund_redis_request_t *request, ngx_uint_t i, ngx_uint_t asking);
@@ -258,7 +256,7 @@ ngx_refund_redis_cluster_send(ngx_refund_redis_t *redis, const ngx_str_t *key,
     request->owner = c;
     request->slot = ngx_refund_redis_slot(key);
 
-    ngx_refund_redis_cluster_forward(c, request);
+    ngx_refund_redis_cluster_forward(request);
 
     return NULL;
 }
@@ -304,10 +302,12 @@ ngx_refund_redis_cluster_where(ngx_refund_redis_t *redis, const ngx_str_t *key)
 
 
 static void
-ngx_refund_redis_cluster_forward(ngx_refund_redis_cluster_t *c,
-    ngx_refund_redis_request_t *request)
+ngx_refund_redis_cluster_forward(ngx_refund_redis_request_t *request)
 {
-    ngx_uint_t  i;
+    ngx_uint_t                   i;
+    ngx_refund_redis_cluster_t  *c;
+
+    c = request->owner;
 
     i = c->slots[request->slot];
 
@@ -361,31 +361,10 @@ ngx_refund_redis_cluster_wait(ngx_refund_redis_cluster_t *c,
 static void
 ngx_refund_redis_cluster_again_handler(ngx_event_t *ev)
 {
-    ngx_refund_redis_cluster_forward_all(ev->data);
-}
+    ngx_refund_redis_cluster_t  *c = ev->data;
 
-
-static void
-ngx_refund_redis_cluster_forward_all(ngx_refund_redis_cluster_t *c)
-{
-    ngx_queue_t                  waiting, *q;
-    ngx_refund_redis_request_t  *request;
-
-    if (ngx_queue_empty(&c->pending.waiting)) {
-        return;
-    }
-
-    ngx_queue_init(&waiting);
-    ngx_queue_add(&waiting, &c->pending.waiting);
-    ngx_queue_init(&c->pending.waiting);
-
-    while (!ngx_queue_empty(&waiting)) {
-        q = ngx_queue_head(&waiting);
-        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
-
-        ngx_queue_remove(q);
-        ngx_refund_redis_cluster_forward(c, request);
-    }
+    ngx_refund_redis_pending_forward(&c->pending,
+                                     ngx_refund_redis_cluster_forward);
 }
 
 
@@ -835,7 +814,8 @@ ngx_refund_redis_cluster_refreshed(ngx_refund_redis_cluster_t *c)
         ngx_refund_redis_cluster_refresh(c, NGX_REFUND_REDIS_CLUSTER_WATCH);
     }
 
-    ngx_refund_redis_cluster_forward_all(c);
+    ngx_refund_redis_pending_forward(&c->pending,
+                                     ngx_refund_redis_cluster_forward);
 }
 
 

@@ -100,6 +100,33 @@ ngx_refund_redis_pending_wait(ngx_refund_redis_pending_t *pending,
 
 
 void
+ngx_refund_redis_pending_forward(ngx_refund_redis_pending_t *pending,
+    void (*handler)(ngx_refund_redis_request_t *request))
+{
+    ngx_queue_t                  waiting, *q;
+    ngx_refund_redis_request_t  *request;
+
+    if (ngx_queue_empty(&pending->waiting)) {
+        return;
+    }
+
+    /* those that it puts by again are left for the next time */
+
+    ngx_queue_init(&waiting);
+    ngx_queue_add(&waiting, &pending->waiting);
+    ngx_queue_init(&pending->waiting);
+
+    while (!ngx_queue_empty(&waiting)) {
+        q = ngx_queue_head(&waiting);
+        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
+
+        ngx_queue_remove(q);
+        handler(request);
+    }
+}
+
+
+void
 ngx_refund_redis_pending_end(ngx_refund_redis_pending_t *pending,
     ngx_refund_redis_request_t *request)
 {

@@ -53,6 +53,12 @@ void ngx_refund_redis_pending_wait(ngx_refund_redis_pending_t *pending,
     ngx_refund_redis_request_t *request, const char *reason);
 
 
+/* Hands each that was put by to the handler, which may put it by again. */
+
+void ngx_refund_redis_pending_forward(ngx_refund_redis_pending_t *pending,
+    void (*handler)(ngx_refund_redis_request_t *request));
+
+
 /* Calls its handler, if anyone waits, and frees it. */
 
 void ngx_refund_redis_pending_end(ngx_refund_redis_pending_t *pending,

@@ -93,13 +93,11 @@ static const char *ngx_refund_redis_sentinel_send(ngx_refund_redis_t *redis,
     ngx_uint_t n, ngx_refund_redis_handler_pt handler, void *data);
 static ngx_int_t ngx_refund_redis_sentinel_state(ngx_refund_redis_t *redis,
     ngx_uint_t *connections);
-static void ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
+static void ngx_refund_redis_sentinel_forward(
     ngx_refund_redis_request_t *request);
 static void ngx_refund_redis_sentinel_again_handler(ngx_event_t *ev);
 static void ngx_refund_redis_sentinel_done(
     ngx_refund_redis_request_t *request);
-static void ngx_refund_redis_sentinel_forward_all(
-    ngx_refund_redis_sentinel_t *s);
 
 static void ngx_refund_redis_sentinel_schedule(
     ngx_refund_redis_sentinel_t *s);
@@ -269,7 +267,7 @@ ngx_refund_redis_sentinel_send(ngx_refund_redis_t *redis, const ngx_str_t *key,
     request->done = ngx_refund_redis_sentinel_done;
     request->owner = s;
 
-    ngx_refund_redis_sentinel_forward(s, request);
+    ngx_refund_redis_sentinel_forward(request);
 
     return NULL;
 }
@@ -292,10 +290,12 @@ ngx_refund_redis_sentinel_state(ngx_refund_redis_t *redis,
 
 
 static void
-ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
-    ngx_refund_redis_request_t *request)
+ngx_refund_redis_sentinel_forward(ngx_refund_redis_request_t *request)
 {
-    const char  *error;
+    const char                   *error;
+    ngx_refund_redis_sentinel_t  *s;
+
+    s = request->owner;
 
     if (s->master) {
         error = ngx_refund_redis_connection_send(s->master, request);
@@ -324,7 +324,10 @@ ngx_refund_redis_sentinel_forward(ngx_refund_redis_sentinel_t *s,
 static void
 ngx_refund_redis_sentinel_again_handler(ngx_event_t *ev)
 {
-    ngx_refund_redis_sentinel_forward_all(ev->data);
+    ngx_refund_redis_sentinel_t  *s = ev->data;
+
+    ngx_refund_redis_pending_forward(&s->pending,
+                                     ngx_refund_redis_sentinel_forward);
 }
 
 
@@ -362,7 +365,7 @@ ngx_refund_redis_sentinel_done(ngx_refund_redis_request_t *request)
         }
 
         ngx_refund_redis_request_rewind(request, i);
-        ngx_refund_redis_sentinel_forward(s, request);
+        ngx_refund_redis_sentinel_forward(request);
         return;
     }
 
@@ -375,31 +378,7 @@ ngx_refund_redis_sentinel_done(ngx_refund_redis_request_t *request)
     }
 
     ngx_refund_redis_request_rewind(request, request->first);
-    ngx_refund_redis_sentinel_forward(s, request);
-}
-
-
-static void
-ngx_refund_redis_sentinel_forward_all(ngx_refund_redis_sentinel_t *s)
-{
-    ngx_queue_t                  waiting, *q;
-    ngx_refund_redis_request_t  *request;
-
-    if (ngx_queue_empty(&s->pending.waiting)) {
-        return;
-    }
-
-    ngx_queue_init(&waiting);
-    ngx_queue_add(&waiting, &s->pending.waiting);
-    ngx_queue_init(&s->pending.waiting);
-
-    while (!ngx_queue_empty(&waiting)) {
-        q = ngx_queue_head(&waiting);
-        request = ngx_queue_data(q, ngx_refund_redis_request_t, queue);
-
-        ngx_queue_remove(q);
-        ngx_refund_redis_sentinel_forward(s, request);
-    }
+    ngx_refund_redis_sentinel_forward(request);
 }
 
 
@@ -699,7 +678,8 @@ ngx_refund_redis_sentinel_found(ngx_refund_redis_sentinel_t *s)
                               + (ngx_msec_t) ngx_random()
                                 % NGX_REFUND_REDIS_SENTINEL_CHECK);
 
-    ngx_refund_redis_sentinel_forward_all(s);
+    ngx_refund_redis_pending_forward(&s->pending,
+                                     ngx_refund_redis_sentinel_forward);
 }
 
 
