@@ -337,22 +337,40 @@ ngx_http_refund_store_params(ngx_http_refund_store_conf_t *conf)
 }
 
 
+ngx_int_t
+ngx_http_refund_store_without(ngx_http_refund_store_conf_t *conf,
+    ngx_http_refund_store_param_e first, ngx_http_refund_store_param_e last,
+    const char *what)
+{
+    ngx_uint_t  i;
+
+    for (i = first; i <= (ngx_uint_t) last; i++) {
+        if (conf->values[i].data) {
+            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
+                               "\"%V\" in refund_store \"%V\" does not apply "
+                               "to %s: remove it",
+                               &ngx_http_refund_store_param_names[i],
+                               &conf->store->name, what);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_http_refund_store_shm(ngx_http_refund_store_conf_t *conf)
 {
     ssize_t          size;
-    ngx_uint_t       i;
     ngx_shm_zone_t  *zone;
 
-    for (i = 0; i < NGX_HTTP_REFUND_STORE_PARAMS; i++) {
-        if (conf->values[i].data) {
-            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"%V\" in refund_store \"%V\" does not apply "
-                               "to \"shm:\": remove it",
-                               &ngx_http_refund_store_param_names[i],
-                               &conf->store->name);
-            return NGX_ERROR;
-        }
+    if (ngx_http_refund_store_without(conf, 0,
+                                      NGX_HTTP_REFUND_STORE_PARAMS - 1,
+                                      "\"shm:\"")
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     size = ngx_parse_size(&conf->url);

@@ -70,4 +70,14 @@ ngx_int_t ngx_http_refund_store_tls(ngx_http_refund_store_conf_t *conf,
     ngx_refund_redis_conf_t *redis);
 
 
+/*
+ * NGX_ERROR, after a message that names the store and what, if any of the
+ * parameters from first to last is there, which do not apply to that.
+ */
+
+ngx_int_t ngx_http_refund_store_without(ngx_http_refund_store_conf_t *conf,
+    ngx_http_refund_store_param_e first, ngx_http_refund_store_param_e last,
+    const char *what);
+
+
 #endif /* _NGX_HTTP_REFUND_STORE_CONF_H_INCLUDED_ */

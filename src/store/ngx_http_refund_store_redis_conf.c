@@ -114,25 +114,11 @@ static ngx_int_t
 ngx_http_refund_store_sentinel(ngx_http_refund_store_conf_t *conf,
     ngx_refund_redis_conf_t *redis)
 {
-    ngx_uint_t  i;
-
     if (conf->kind != NGX_HTTP_REFUND_STORE_SENTINEL) {
-
-        for (i = NGX_HTTP_REFUND_STORE_SENTINEL_USER;
-             i <= NGX_HTTP_REFUND_STORE_SENTINEL_PASSWORD_FILE;
-             i++)
-        {
-            if (conf->values[i].data) {
-                ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                                   "\"%V\" in refund_store \"%V\" does not "
-                                   "apply to this URL: remove it",
-                                   &ngx_http_refund_store_param_names[i],
-                                   &conf->store->name);
-                return NGX_ERROR;
-            }
-        }
-
-        return NGX_OK;
+        return ngx_http_refund_store_without(conf,
+                                 NGX_HTTP_REFUND_STORE_SENTINEL_USER,
+                                 NGX_HTTP_REFUND_STORE_SENTINEL_PASSWORD_FILE,
+                                 "this URL");
     }
 
     redis->sentinel.label = redis->server.label;

@@ -16,9 +16,6 @@
 #include "ngx_refund_redis_tls.h"
 
 
-static ngx_int_t ngx_http_refund_store_tls_none(
-    ngx_http_refund_store_conf_t *conf);
-
 #if (NGX_REFUND_REDIS_TLS)
 
 static ngx_int_t ngx_http_refund_store_tls_context(
@@ -53,7 +50,9 @@ ngx_http_refund_store_tls(ngx_http_refund_store_conf_t *conf,
 #endif
 
     if (!conf->tls) {
-        return ngx_http_refund_store_tls_none(conf);
+        return ngx_http_refund_store_without(conf, NGX_HTTP_REFUND_STORE_CA,
+                                             NGX_HTTP_REFUND_STORE_SERVER_NAME,
+                                             "this URL");
     }
 
 #if (NGX_REFUND_REDIS_TLS)
@@ -105,29 +104,6 @@ ngx_http_refund_store_tls(ngx_http_refund_store_conf_t *conf,
     return NGX_ERROR;
 
 #endif
-}
-
-
-static ngx_int_t
-ngx_http_refund_store_tls_none(ngx_http_refund_store_conf_t *conf)
-{
-    ngx_uint_t  i;
-
-    for (i = NGX_HTTP_REFUND_STORE_CA;
-         i <= NGX_HTTP_REFUND_STORE_SERVER_NAME;
-         i++)
-    {
-        if (conf->values[i].data) {
-            ngx_conf_log_error(NGX_LOG_EMERG, conf->cf, 0,
-                               "\"%V\" in refund_store \"%V\" does not "
-                               "apply to this URL: remove it",
-                               &ngx_http_refund_store_param_names[i],
-                               &conf->store->name);
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
 }
 
 
