@@ -10,7 +10,9 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "ngx_http_refund_span.h"
 #include "ngx_http_refund_status_output.h"
+#include "wechatpay_utf8.h"
 
 
 static void ngx_http_refund_status_sample_start(
@@ -18,7 +20,6 @@ static void ngx_http_refund_status_sample_start(
     ngx_http_refund_status_label_t *labels, const char *le);
 static void ngx_http_refund_status_value(ngx_http_refund_status_output_t *out,
     ngx_str_t *value);
-static ngx_uint_t ngx_http_refund_status_utf8(ngx_str_t *value);
 static void ngx_http_refund_status_number(ngx_http_refund_status_output_t *out,
     const char *format, ngx_atomic_uint_t n, ngx_atomic_uint_t m);
 static void ngx_http_refund_status_text(ngx_http_refund_status_output_t *out,
@@ -211,10 +212,10 @@ static void
 ngx_http_refund_status_value(ngx_http_refund_status_output_t *out,
     ngx_str_t *value)
 {
-    u_char      ch, *p, *plain, *last;
-    ngx_uint_t  utf8;
+    int      utf8;
+    u_char   ch, *p, *plain, *last;
 
-    utf8 = ngx_http_refund_status_utf8(value);
+    utf8 = wechatpay_utf8_text(ngx_http_refund_span(value));
     last = value->data + value->len;
     plain = value->data;
 
@@ -234,33 +235,6 @@ ngx_http_refund_status_value(ngx_http_refund_status_output_t *out,
     }
 
     ngx_http_refund_status_bytes(out, plain, p - plain);
-}
-
-
-static ngx_uint_t
-ngx_http_refund_status_utf8(ngx_str_t *value)
-{
-    u_char    *p, *last;
-    uint32_t   n;
-
-    p = value->data;
-    last = p + value->len;
-
-    while (p < last) {
-
-        if (*p < 0x80) {
-            p++;
-            continue;
-        }
-
-        n = ngx_utf8_decode(&p, last - p);
-
-        if (n > 0x10ffff || (n >= 0xd800 && n <= 0xdfff)) {
-            return 0;
-        }
-    }
-
-    return 1;
 }
 
 
