@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_body.h"
+#include "ngx_http_refund_header.h"
 #include "ngx_refund_log.h"
 #include "ngx_http_refund_notify.h"
 #include "ngx_http_refund_span.h"
@@ -585,7 +586,7 @@ static ngx_int_t
 ngx_http_refund_notify_refuse(ngx_http_request_t *r,
     ngx_http_refund_notify_ctx_t *ctx, ngx_int_t status, const char *reason)
 {
-    ngx_table_elt_t  *h;
+    ngx_str_t  methods = ngx_string("POST");
 
     ctx->result = ngx_http_refund_string(
                       wechatpay_result_word(WECHATPAY_RESULT_MALFORMED));
@@ -598,17 +599,10 @@ ngx_http_refund_notify_refuse(ngx_http_request_t *r,
     ngx_refund_log_limited(NGX_LOG_INFO, r->connection->log, reason,
                                 "refund notify refused: %s", reason);
 
-    if (status == NGX_HTTP_NOT_ALLOWED) {
-        h = ngx_list_push(&r->headers_out.headers);
-        if (h == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-        h->hash = 1;
-        ngx_str_set(&h->key, "Allow");
-        ngx_str_set(&h->value, "POST");
+    if (status == NGX_HTTP_NOT_ALLOWED
+        && ngx_http_refund_header(r, "Allow", &methods) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return status;

@@ -8,6 +8,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_refund_body.h"
+#include "ngx_http_refund_header.h"
 #include "ngx_http_refund_notify.h"
 #include "ngx_http_refund_request.h"
 #include "ngx_http_refund_request_call.h"
@@ -235,18 +236,9 @@ ngx_http_refund_request_route(ngx_http_request_t *r,
 static ngx_int_t
 ngx_http_refund_request_allow(ngx_http_request_t *r, ngx_str_t *methods)
 {
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
+    if (ngx_http_refund_header(r, "Allow", methods) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = 1;
-    ngx_str_set(&h->key, "Allow");
-    h->value = *methods;
 
     return ngx_http_refund_request_refuse(r, WECHATPAY_CODE_METHOD_NOT_ALLOWED,
                                           "the method is not allowed here");

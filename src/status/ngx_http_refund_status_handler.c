@@ -12,6 +12,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "ngx_http_refund_header.h"
 #include "ngx_http_refund_status_metrics.h"
 
 
@@ -43,8 +44,6 @@ static ngx_int_t ngx_http_refund_status_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_uint_t type, ngx_chain_t *chain, off_t size);
 static ngx_chain_t *ngx_http_refund_status_memory(ngx_http_request_t *r,
     u_char *data, size_t len);
-static ngx_int_t ngx_http_refund_status_header(ngx_http_request_t *r,
-    const char *name, ngx_str_t value);
 
 
 /* the length of the type without its parameters comes second */
@@ -109,8 +108,8 @@ ngx_http_refund_status_handler(ngx_http_request_t *r)
                                               ngx_http_refund_status_page.len);
 
         if (chain == NULL
-            || ngx_http_refund_status_header(r, "Content-Security-Policy",
-                                             smcf->policy)
+            || ngx_http_refund_header(r, "Content-Security-Policy",
+                                      &smcf->policy)
                != NGX_OK)
         {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -142,7 +141,7 @@ ngx_http_refund_status_not_allowed(ngx_http_request_t *r)
 {
     ngx_str_t  methods = ngx_string("GET, HEAD");
 
-    if (ngx_http_refund_status_header(r, "Allow", methods) != NGX_OK) {
+    if (ngx_http_refund_header(r, "Allow", &methods) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -376,9 +375,9 @@ ngx_http_refund_status_send(ngx_http_request_t *r, ngx_uint_t status,
 
     r->disable_not_modified = 1;
 
-    if (ngx_http_refund_status_header(r, "Cache-Control", no_store) != NGX_OK
-        || ngx_http_refund_status_header(r, "Vary", vary) != NGX_OK
-        || ngx_http_refund_status_header(r, "X-Content-Type-Options", nosniff)
+    if (ngx_http_refund_header(r, "Cache-Control", &no_store) != NGX_OK
+        || ngx_http_refund_header(r, "Vary", &vary) != NGX_OK
+        || ngx_http_refund_header(r, "X-Content-Type-Options", &nosniff)
            != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -419,26 +418,4 @@ ngx_http_refund_status_memory(ngx_http_request_t *r, u_char *data, size_t len)
     cl->next = NULL;
 
     return cl;
-}
-
-
-static ngx_int_t
-ngx_http_refund_status_header(ngx_http_request_t *r, const char *name,
-    ngx_str_t value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->hash = 1;
-    h->key.len = ngx_strlen(name);
-    h->key.data = (u_char *) name;
-    h->value = value;
-
-    return NGX_OK;
 }
