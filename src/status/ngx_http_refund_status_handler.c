@@ -42,8 +42,8 @@ static ngx_uint_t ngx_http_refund_status_accept(ngx_str_t *value,
 static ngx_uint_t ngx_http_refund_status_quality(u_char *p, u_char *last);
 static ngx_int_t ngx_http_refund_status_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_uint_t type, ngx_chain_t *chain, off_t size);
-static ngx_chain_t *ngx_http_refund_status_memory(ngx_http_request_t *r,
-    u_char *data, size_t len);
+static ngx_int_t ngx_http_refund_status_send_text(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_uint_t type, const ngx_str_t *text);
 
 
 /* the length of the type without its parameters comes second */
@@ -76,7 +76,6 @@ ngx_http_refund_status_handler(ngx_http_request_t *r)
 {
     ngx_int_t                            rc;
     ngx_uint_t                           type;
-    ngx_chain_t                         *chain;
     ngx_http_refund_status_output_t      out;
     ngx_http_refund_status_main_conf_t  *smcf;
 
@@ -103,20 +102,14 @@ ngx_http_refund_status_handler(ngx_http_request_t *r)
     type = ngx_http_refund_status_type(r);
 
     if (type == NGX_HTTP_REFUND_STATUS_HTML) {
-        chain = ngx_http_refund_status_memory(r,
-                                              ngx_http_refund_status_page.data,
-                                              ngx_http_refund_status_page.len);
-
-        if (chain == NULL
-            || ngx_http_refund_header(r, "Content-Security-Policy",
-                                      &smcf->policy)
-               != NGX_OK)
+        if (ngx_http_refund_header(r, "Content-Security-Policy", &smcf->policy)
+            != NGX_OK)
         {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        return ngx_http_refund_status_send(r, NGX_HTTP_OK, type, chain,
-                                           ngx_http_refund_status_page.len);
+        return ngx_http_refund_status_send_text(r, NGX_HTTP_OK, type,
+                                                &ngx_http_refund_status_page);
     }
 
     ngx_memzero(&out, sizeof(ngx_http_refund_status_output_t));
@@ -180,12 +173,12 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
 {
     u_char                         *p;
     ngx_str_t                       text;
-    ngx_uint_t                      i;
-    ngx_chain_t                    *chain;
+    ngx_uint_t                      i, status;
     ngx_http_refund_store_t       **store;
     ngx_http_refund_store_state_t   state;
 
     ngx_str_set(&text, "ready\n");
+    status = NGX_HTTP_OK;
 
     store = smcf->notify->stores.elts;
 
@@ -214,25 +207,14 @@ ngx_http_refund_status_ready(ngx_http_request_t *r,
                                state.reach == NGX_REFUND_REACH_DOWN
                                ? "down" : "not up yet")
                    - p;
+        status = NGX_HTTP_SERVICE_UNAVAILABLE;
 
-        chain = ngx_http_refund_status_memory(r, text.data, text.len);
-        if (chain == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        return ngx_http_refund_status_send(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                           NGX_HTTP_REFUND_STATUS_WORD, chain,
-                                           text.len);
+        break;
     }
 
-    chain = ngx_http_refund_status_memory(r, text.data, text.len);
-    if (chain == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_refund_status_send(r, NGX_HTTP_OK,
-                                       NGX_HTTP_REFUND_STATUS_WORD, chain,
-                                       text.len);
+    return ngx_http_refund_status_send_text(r, status,
+                                            NGX_HTTP_REFUND_STATUS_WORD,
+                                            &text);
 }
 
 
@@ -393,29 +375,28 @@ ngx_http_refund_status_send(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
-static ngx_chain_t *
-ngx_http_refund_status_memory(ngx_http_request_t *r, u_char *data, size_t len)
+static ngx_int_t
+ngx_http_refund_status_send_text(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t type, const ngx_str_t *text)
 {
     ngx_buf_t    *b;
-    ngx_chain_t  *cl;
+    ngx_chain_t   chain;
 
     b = ngx_calloc_buf(r->pool);
-    cl = ngx_alloc_chain_link(r->pool);
-
-    if (b == NULL || cl == NULL) {
-        return NULL;
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    b->pos = data;
-    b->last = data + len;
+    b->pos = text->data;
+    b->last = text->data + text->len;
     b->start = b->pos;
     b->end = b->last;
     b->memory = 1;
     b->last_buf = (r == r->main);
     b->last_in_chain = 1;
 
-    cl->buf = b;
-    cl->next = NULL;
+    chain.buf = b;
+    chain.next = NULL;
 
-    return cl;
+    return ngx_http_refund_status_send(r, status, type, &chain, text->len);
 }
