@@ -268,9 +268,12 @@ ngx_http_refund_store_replicas_batch(
     ngx_http_refund_store_redis_text_t   text;
 
     redis = replicas->store->data;
+    node = 0;
 
-    ngx_http_refund_store_redis_text(op, 'D', &text);
-    node = ngx_refund_redis_node(replicas->client, &text.key);
+    if (redis->conf.ops->node) {
+        ngx_http_refund_store_redis_text(op, 'D', &text);
+        node = ngx_refund_redis_node(replicas->client, &text.key);
+    }
 
     for (q = ngx_queue_head(&replicas->batches);
          q != ngx_queue_sentinel(&replicas->batches);
