@@ -12,6 +12,7 @@
 #include "ngx_refund_redis_adapter.h"
 #include "ngx_refund_redis_connection.h"
 #include "ngx_refund_redis_error.h"
+#include "ngx_refund_redis_handshake.h"
 #include "ngx_refund_redis_lookup.h"
 #include "ngx_refund_redis_tls.h"
 
@@ -107,9 +108,6 @@ static void ngx_refund_redis_connect_handler(const redisAsyncContext *context,
 static void ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc);
 static void ngx_refund_redis_handshake_done(
     ngx_refund_redis_request_t *request);
-static const char *ngx_refund_redis_handshake_error(
-    ngx_refund_redis_connection_t *rc, redisReply **replies);
-static const char *ngx_refund_redis_role_error(redisReply *r);
 
 static void ngx_refund_redis_detached(ngx_refund_redis_adapter_t *adapter);
 static void ngx_refund_redis_interrupted(ngx_refund_redis_adapter_t *adapter,
@@ -769,62 +767,12 @@ ngx_refund_redis_connect_handler(const redisAsyncContext *context, int status)
 }
 
 
-/*
- * Nothing is sent before it has succeeded: a command after a SELECT that failed
- * would write to another database.
- */
-
 static void
 ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc)
 {
-    ngx_uint_t                        n;
-    ngx_str_t                         auth[3], select[2], ping[1];
-    u_char                            database[NGX_INT_T_LEN];
-    ngx_refund_redis_command_t        commands[NGX_REFUND_REDIS_COMMANDS_MAX];
-    ngx_refund_redis_request_t       *request;
-    const ngx_refund_redis_server_t  *server;
+    ngx_refund_redis_request_t  *request;
 
-    server = rc->server;
-    n = 0;
-
-    if (server->password.len) {
-        commands[n].argc = 0;
-        commands[n].argv = auth;
-
-        ngx_str_set(&auth[commands[n].argc], "AUTH");
-        commands[n].argc++;
-
-        if (server->user.len) {
-            auth[commands[n].argc++] = server->user;
-        }
-
-        auth[commands[n].argc++] = server->password;
-        n++;
-    }
-
-    if (server->database) {
-        ngx_str_set(&select[0], "SELECT");
-        select[1].data = database;
-        select[1].len = ngx_sprintf(database, "%ui", server->database)
-                        - database;
-
-        commands[n].argc = 2;
-        commands[n].argv = select;
-        n++;
-    }
-
-    if (rc->owner.master) {
-        ngx_str_set(&ping[0], "ROLE");
-
-    } else {
-        ngx_str_set(&ping[0], "PING");
-    }
-
-    commands[n].argc = 1;
-    commands[n].argv = ping;
-    n++;
-
-    request = ngx_refund_redis_request_create(commands, n);
+    request = ngx_refund_redis_handshake_create(rc->server, rc->owner.master);
     if (request == NULL) {
         rc->drop = "out of memory";
         ngx_post_event(&rc->posted, &ngx_posted_events);
@@ -832,7 +780,6 @@ ngx_refund_redis_handshake(ngx_refund_redis_connection_t *rc)
     }
 
     request->done = ngx_refund_redis_handshake_done;
-    request->secret = 1;
     request->connection = rc;
     request->deadline = rc->attempt;
     rc->pending++;
@@ -845,6 +792,7 @@ static void
 ngx_refund_redis_handshake_done(ngx_refund_redis_request_t *request)
 {
     const char                     *error;
+    ngx_uint_t                      refused;
     ngx_queue_t                    *q;
     ngx_refund_redis_connection_t  *rc;
 
@@ -858,11 +806,13 @@ ngx_refund_redis_handshake_done(ngx_refund_redis_request_t *request)
         return;
     }
 
-    error = ngx_refund_redis_handshake_error(rc, request->replies);
+    error = ngx_refund_redis_handshake_error(rc->server, rc->owner.master,
+                                             request->replies, &refused);
 
     ngx_refund_redis_request_free(request);
 
     if (error) {
+        rc->refused = refused;
         ngx_refund_redis_free_context(rc, error);
         return;
     }
@@ -878,91 +828,6 @@ ngx_refund_redis_handshake_done(ngx_refund_redis_request_t *request)
         ngx_queue_remove(q);
         ngx_refund_redis_request_write(request);
     }
-}
-
-
-static const char *
-ngx_refund_redis_handshake_error(ngx_refund_redis_connection_t *rc,
-    redisReply **replies)
-{
-    ngx_uint_t                       n;
-    redisReply                      *r;
-    const ngx_refund_redis_error_t  *error;
-
-    n = 0;
-
-    if (rc->server->password.len) {
-        r = replies[n++];
-
-        if (r->type == REDIS_REPLY_ERROR) {
-            error = ngx_refund_redis_error(r->str, r->len);
-            rc->refused = 1;
-
-            return ngx_refund_redis_error_no_command(error)
-                   ? "Redis refused AUTH" : error->phrase;
-        }
-
-        if (r->type != REDIS_REPLY_STATUS) {
-            return "Redis sent an unexpected reply";
-        }
-    }
-
-    if (rc->server->database) {
-        r = replies[n++];
-
-        if (r->type == REDIS_REPLY_ERROR) {
-            error = ngx_refund_redis_error(r->str, r->len);
-            rc->refused = 1;
-
-            return ngx_refund_redis_error_no_command(error)
-                   ? "Redis refused SELECT: no such database, or no permission"
-                   : error->phrase;
-        }
-
-        if (r->type != REDIS_REPLY_STATUS) {
-            return "Redis sent an unexpected reply";
-        }
-    }
-
-    r = replies[n];
-
-    if (r->type == REDIS_REPLY_ERROR) {
-        error = ngx_refund_redis_error(r->str, r->len);
-
-        /* a user without the permission to PING may yet do all we need */
-
-        if (ngx_refund_redis_error_no_command(error) && !rc->owner.master) {
-            return NULL;
-        }
-
-        rc->refused = (error->action == NGX_REFUND_REDIS_REFUSED);
-
-        return error->phrase;
-    }
-
-    if (rc->owner.master) {
-        return ngx_refund_redis_role_error(r);
-    }
-
-    return (r->type == REDIS_REPLY_STATUS) ? NULL
-                                           : "Redis sent an unexpected reply";
-}
-
-
-/* https://redis.io/docs/latest/commands/role/ */
-
-static const char *
-ngx_refund_redis_role_error(redisReply *r)
-{
-    if (r->type != REDIS_REPLY_ARRAY
-        || r->elements == 0
-        || r->element[0]->type != REDIS_REPLY_STRING)
-    {
-        return "Redis sent an unexpected reply";
-    }
-
-    return ngx_strcmp(r->element[0]->str, "master") == 0
-           ? NULL : "Redis is a read-only replica";
 }
 
 
