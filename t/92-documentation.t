@@ -1,8 +1,9 @@
 #!/usr/bin/perl
 
 # README.md, the pages of docs/ and their Chinese counterparts: nginx takes their
-# configurations; each tells the same in both languages; no link is dead; and
-# the codes of failures are those of the sources.
+# configurations; each tells the same in both languages; no link is dead; the
+# files are there that SECURITY.md names; and the codes of failures are those of
+# the sources.
 
 use lib 't/lib';
 use RefundNotify::Test;
@@ -136,8 +137,18 @@ for my $name (@names) {
 
 is_deeply([ grep { my $page = $_; !grep { resolved('README.md', $_) eq $page }
                                         links('README.md') }
-                 grep { m{^docs/} } @english ], [],
+                 grep { m{^docs/|^SECURITY} } @english ], [],
           'README.md leads to each page');
+
+
+# What shows that it is so, and what reads what
+
+for my $name (map { ($_, $chinese{$_}) } 'SECURITY.md') {
+    my @files = $text{$name} =~ m{`((?:t|src)/[\w./-]+)`}g;
+
+    cmp_ok(scalar @files, '>', 20, "$name: it names files");
+    is_deeply([ grep { !-e "$root/$_" } @files ], [], '... and each is there');
+}
 
 
 # The version is that of the package.

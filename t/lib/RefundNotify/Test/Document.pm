@@ -7,8 +7,8 @@ package RefundNotify::Test::Document;
 #                         each [ language, text ]; tables, of rows, of cells
 #   spans(\@row)          what stands in backquotes in a row, sorted
 #   pages()               the English pages, from the project's directory:
-#                         README.md, CHANGELOG.md, that of examples/ and those
-#                         of docs/
+#                         README.md, CHANGELOG.md, SECURITY.md, those of bench/,
+#                         examples/ and docs/
 #   chinese($page)        the name of its counterpart
 
 use strict;
@@ -24,7 +24,7 @@ my $root = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../../../..');
 
 
 sub pages {
-    return ('README.md', 'CHANGELOG.md', 'bench/README.md',
+    return ('README.md', 'CHANGELOG.md', 'SECURITY.md', 'bench/README.md',
             'examples/README.md',
             map { s{^\Q$root/\E}{}r }
                 grep { !/\.zh-CN\.md$/ } glob "$root/docs/*.md");
