@@ -133,7 +133,23 @@ sub logged {
 sub sends {
     my ($name, $path, $notify, $result, $reason) = @_;
 
-    my $response = $client->post($path, $notify);
+    return arrived($name, $client->post($path, $notify), $notify, $result,
+                   $reason);
+}
+
+
+sub sends_http2 {
+    my ($name, $path, $notify, $result) = @_;
+
+    my $http2 = http2($nginx, 'H2');
+    my $stream = $http2->send('POST', $path, @$notify{qw(headers body)});
+
+    return arrived($name, $http2->read($stream), $notify, $result);
+}
+
+
+sub arrived {
+    my ($name, $response, $notify, $result, $reason) = @_;
 
     is($pay->answer($notify, $response),
        $result eq 'delivered' ? 'SUCCESS' : $result, $name);
@@ -327,16 +343,19 @@ for my $version (qw(v2 v3)) {
     for (@onward) {
         my ($name, $headers, @lines) = @$_;
 
-        $name = "$version, $name";
+        for (\&sends, \&sends_http2) {
+            my $way = $_ == \&sends ? "$version, $name"
+                                    : "$version, HTTP/2, $name";
+            my $notify = $pay->$make($shop);
 
-        my $notify = $pay->$make($shop);
+            unshift @{ $notify->{headers} }, @$headers;
 
-        unshift @{ $notify->{headers} }, @$headers;
+            my $request = $_->($way, '/notify', $notify, 'delivered');
 
-        my $request = sends($name, '/notify', $notify, 'delivered');
-
-        is($request->{bytes}, expected($notify, $request, '/refunds', @lines),
-           "$name: the bytes");
+            is($request->{bytes},
+               expected($notify, $request, '/refunds', @lines),
+               "$way: the bytes");
+        }
     }
 
     # in the URI, of which the target's is made

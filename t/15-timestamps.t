@@ -261,7 +261,8 @@ for (@mixed) {
 
 {
     my $notify = $pay->v3_notify($shop);
-    my $signed = $pay->resend($shop, { %$notify, body => "{}\n$notify->{body}" },
+    my $body = "{}\n$notify->{body}";
+    my $signed = $pay->resend($shop, { %$notify, body => $body },
                               -nonce => 'n');
 
     sends('the body without its first line', '/notify',
@@ -336,10 +337,10 @@ for (@again) {
 # an order that is refunded in fifty parts, each told twice
 
 my @parts = map {
-    $_ % 2 ? $pay->v2_notify($shop, transaction_id => '4200001', total_fee => 50,
-                             out_trade_no => 'order', refund_fee => 1)
-           : $pay->v3_notify($shop, transaction_id => '4200001',
-                             out_trade_no => 'order',
+    my %order = (transaction_id => '4200001', out_trade_no => 'order');
+
+    $_ % 2 ? $pay->v2_notify($shop, %order, total_fee => 50, refund_fee => 1)
+           : $pay->v3_notify($shop, %order,
                              amount => { total => 50, refund => 1,
                                          payer_total => 50,
                                          payer_refund => 1 })

@@ -13,7 +13,7 @@ package RefundNotify::Test;
 #   name_server()                  a NameServer
 #   scripted_redis(@rules)         a ScriptedRedis before a Redis of its own
 #   client($nginx, $port_name)     a Client
-#   http2($nginx, $port_name)      an Http2
+#   http2($nginx, $port_name, %option)   an Http2
 #   wechatpay()                    a WeChatPay
 #   wechatpay_server(%option)      a WeChatPayServer
 #   caller_of($nginx, $port_name)  a Caller
@@ -119,9 +119,10 @@ sub client {
 
 
 sub http2 {
-    my ($nginx, $name) = @_;
+    my ($nginx, $name, %option) = @_;
 
-    return RefundNotify::Test::Http2->new(port => $nginx->port($name));
+    return RefundNotify::Test::Http2->new(port => $nginx->port($name),
+                                          %option);
 }
 
 

@@ -2,16 +2,27 @@ package RefundNotify::Test::Http2;
 
 # A small HTTP/2 client with prior knowledge, which can reset what it sent.
 #
-#   $http2 = RefundNotify::Test::Http2->new(port => $port)     connects
+#   $http2 = RefundNotify::Test::Http2->new(port => $port,     connects
+#       settings => $bytes)        what its SETTINGS say; nothing unless given
 #   $stream = $http2->send($method, $path, \@headers, $body)   its number; a
 #                                  body that is large waits for the server
 #   $response = $http2->read($stream, $seconds)
+#   $http2->receive($stream)       what has come so far, or comes next
 #   $http2->reset($stream, $code)  RST_STREAM; 8 (CANCEL) unless given
 #   $http2->close                  closes the connection
 #
+#   What is not as it should be is made of these:
+#
+#   $http2->stream                 the number of a new stream
+#   $http2->frame($type, $flags, $stream, $payload)   sends it; $type is a name
+#                                  of %FRAME or a number
+#   bytes($type, $flags, $stream, $payload)   those of a frame
+#   block(@headers)                names and values, as HEADERS bear them
+#   integer($text)                 a text after its length
+#
 # A response is a hash: status (0 if none came), body, error ("", closed,
-# timeout, or "reset CODE").  Response headers that nginx sends in Huffman's
-# code are not decoded, so only the status is told.
+# timeout, "reset CODE", or "goaway CODE").  Response headers that nginx sends
+# in Huffman's code are not decoded, so only the status is told.
 
 use strict;
 use warnings;
@@ -23,8 +34,9 @@ use Time::HiRes qw(time);
 
 use RefundNotify::Test::Util qw(slow);
 
-my %FRAME = (data => 0, headers => 1, reset => 3, settings => 4, ping => 6,
-             goaway => 7, window => 8);
+my %FRAME = (data => 0, headers => 1, priority => 2, reset => 3, settings => 4,
+             push => 5, ping => 6, goaway => 7, window => 8,
+             continuation => 9);
 
 my @STATUS = (200, 204, 206, 304, 400, 404, 500);
 
@@ -40,34 +52,54 @@ sub new {
                        streams => {} }, $class;
 
     $self->_write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    $self->frame('settings', 0, 0, '');
+    $self->frame('settings', 0, 0, $option{settings} // '');
     return $self;
+}
+
+
+sub stream {
+    my ($self) = @_;
+
+    my $stream = $self->{next};
+
+    $self->{next} += 2;
+    $self->{streams}{$stream} = { status => 0, body => '', error => '',
+                                  window => 65535 };
+    return $stream;
 }
 
 
 sub send {
     my ($self, $method, $path, $headers, $body) = @_;
 
-    my $stream = $self->{next};
-    my @headers = (':method' => $method, ':scheme' => 'http', ':path' => $path,
-                   ':authority' => 'localhost', @{ $headers || [] });
-    my $block = '';
-
-    # literals without indexing: a zero, then name and value with their lengths
+    my $stream = $self->stream;
+    my @headers = @{ $headers || [] };
+    my @pairs = (':method' => $method, ':scheme' => 'http', ':path' => $path,
+                 ':authority' => 'localhost');
 
     while (my ($name, $value) = splice @headers, 0, 2) {
-        next if $name =~ /^(?:connection|host)$/i;
-        $block .= "\0" . integer(lc $name) . integer($value);
+        push @pairs, lc $name, $value if $name !~ /^(?:connection|host)$/i;
     }
 
-    $self->{next} += 2;
-    $self->{streams}{$stream} = { status => 0, body => '', error => '',
-                                  window => 65535 };
-
-    $self->frame('headers', defined $body ? 4 : 5, $stream, $block);
+    $self->frame('headers', defined $body ? 4 : 5, $stream, block(@pairs));
     $self->_data($stream, $body) if defined $body;
 
     return $stream;
+}
+
+
+# Literals without indexing: a zero, then name and value with their lengths.
+
+sub block {
+    my (@headers) = @_;
+
+    my $block = '';
+
+    while (my ($name, $value) = splice @headers, 0, 2) {
+        $block .= "\0" . integer($name) . integer($value);
+    }
+
+    return $block;
 }
 
 
@@ -117,9 +149,15 @@ sub integer {
 sub frame {
     my ($self, $type, $flags, $stream, $payload) = @_;
 
-    return $self->_write(substr(pack('N', length $payload), 1)
-                         . pack('CCN', $FRAME{$type}, $flags, $stream)
-                         . $payload);
+    return $self->_write(bytes($type, $flags, $stream, $payload));
+}
+
+
+sub bytes {
+    my ($type, $flags, $stream, $payload) = @_;
+
+    return substr(pack('N', length $payload), 1)
+           . pack('CCN', $FRAME{$type} // $type, $flags, $stream) . $payload;
 }
 
 
@@ -144,6 +182,14 @@ sub read {
 }
 
 
+sub receive {
+    my ($self, $stream, $seconds) = @_;
+
+    return $self->_receive($self->{streams}{$stream},
+                           time + slow($seconds // 15));
+}
+
+
 sub _receive {
     my ($self, $response, $end) = @_;
 
@@ -155,7 +201,8 @@ sub _receive {
     my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
 
     if (!$n) {
-        $response->{error} = 'closed';
+        $response->{error} = defined $self->{goaway} ? "goaway $self->{goaway}"
+                                                     : 'closed';
         return 0;
     }
 
@@ -191,6 +238,9 @@ sub _frames {
 
         } elsif ($type == $FRAME{window}) {
             $response->{window} += unpack 'N', $payload;
+
+        } elsif ($type == $FRAME{goaway}) {
+            $self->{goaway} = unpack 'x4 N', $payload;
 
         } elsif ($type == $FRAME{reset}) {
             $response->{error} = 'reset ' . unpack 'N', $payload;
