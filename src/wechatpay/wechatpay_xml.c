@@ -330,7 +330,14 @@ wechatpay_xml_context(wechatpay_xml_parser_t *parser)
 {
     if (parser->ctxt != NULL) {
 
-        if (xmlDictGetUsage(parser->ctxt->dict) < WECHATPAY_XML_MAX_DICTIONARY)
+        /*
+         * The catalogues that an instruction names are read by nobody here, but
+         * libxml2 notes them, and frees them with the context only.
+         */
+
+        if (parser->ctxt->catalogs == NULL
+            && xmlDictGetUsage(parser->ctxt->dict)
+               < WECHATPAY_XML_MAX_DICTIONARY)
         {
             return parser->ctxt;
         }

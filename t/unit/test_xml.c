@@ -219,10 +219,13 @@ test_xml_quiet(void **state)
 }
 
 
-/* libxml2 remembers all names: anybody could fill the memory with new ones. */
+/*
+ * What libxml2 remembers of a document, its names and its catalogues, it keeps:
+ * anybody could fill the memory with new ones.
+ */
 
 static void
-test_xml_names(void **state)
+test_xml_kept(const char *format, wechatpay_error_e error)
 {
     char                     buf[256];
     unsigned                 i;
@@ -231,8 +234,6 @@ test_xml_names(void **state)
     test_memory_t            memory;
     wechatpay_xml_field_t    fields[4];
     wechatpay_xml_parser_t  *parser;
-
-    (void) state;
 
     parser = wechatpay_xml_parser_create();
     assert_non_null(parser);
@@ -243,13 +244,12 @@ test_xml_names(void **state)
     before = mallinfo2().uordblks;
 
     for (i = 0; i < 50000; i++) {
-        snprintf(buf, sizeof(buf), "<r><name-that-is-rather-long-to-fill-a-"
-                 "dictionary-%u/></r>", i);
+        snprintf(buf, sizeof(buf), format, i);
 
         test_memory_init(&memory, -1);
         assert_int_equal(wechatpay_xml_parse(parser, test_str(buf),
                                              &memory.memory, &xml),
-                         WECHATPAY_OK);
+                         error);
         test_memory_free(&memory);
     }
 
@@ -258,6 +258,26 @@ test_xml_names(void **state)
     assert_in_range(after, 0, before + 512 * 1024);
 
     wechatpay_xml_parser_destroy(parser);
+}
+
+
+static void
+test_xml_names(void **state)
+{
+    (void) state;
+
+    test_xml_kept("<r><name-that-is-rather-long-to-fill-a-dictionary-%u/></r>",
+                  WECHATPAY_OK);
+}
+
+
+static void
+test_xml_catalogues(void **state)
+{
+    (void) state;
+
+    test_xml_kept("<?oasis-xml-catalog catalog='a-catalogue-%u'?><r/>",
+                  WECHATPAY_ERROR_XML_INSTRUCTION);
 }
 
 
@@ -437,6 +457,7 @@ main(void)
         cmocka_unit_test(test_xml_fields),
         cmocka_unit_test(test_xml_quiet),
         cmocka_unit_test(test_xml_names),
+        cmocka_unit_test(test_xml_catalogues),
         cmocka_unit_test(test_xml_hostile)
     };
 
