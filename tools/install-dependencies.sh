@@ -34,7 +34,7 @@ if [ "${STORE-}" = redis ]; then
 fi
 
 suite="$simulators ca-certificates chromium chromium-driver curl openssl
-       pkg-config prometheus python3-jsonschema redis-server"
+       pkg-config prometheus python3-jsonschema redis-server strace"
 
 # Debian's nodejs comes without npm, others' with one that Debian's cannot join.
 
