@@ -81,6 +81,10 @@ http {
                 proxy_pass http://127.0.0.1:%%APP%%/refunds;
             }
 
+            location = /internal/grpc {
+                grpc_pass 127.0.0.1:%%PORT_GRPC%%;
+            }
+
             location = /internal/http-buffered {
                 proxy_pass http://127.0.0.1:%%APP%%/refunds;
                 proxy_buffering on;
@@ -249,6 +253,12 @@ http {
                 scgi_pass 127.0.0.1:%%PORT_NOBODY%%;
             }
         }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_GRPC%% http2;
+        access_log off;
+        return 200 '{"code":"SUCCESS"}';
     }
 
     server {
@@ -581,6 +591,15 @@ for my $path (qw(/status/fastcgi /status/uwsgi)) {
          RefundNotify::Test::FastCGI::php_fatal(), 'unknown', $NEVER,
          next => 'upstream_error');
 }
+
+ends('200 without Content-Length', '/status/scgi',
+     { body => $JSON, framing => 'close' }, 'unknown',
+     'scgi_pass without a Content-Length needs "refund_notify_ack code"');
+ends('200 without Content-Length', '/code/scgi',
+     { body => $JSON, framing => 'close' }, 'accepted');
+answers('200 over gRPC', $_, $pay->v3_notify($shop), 'upstream_error',
+        'grpc_pass cannot take deliveries', 1)
+    for '/status/grpc', '/code/grpc';
 
 ok($nginx->wait_for_log('error.log', qr/\[error\].*\Q$NEVER\E/),
    'the error log says what they need');

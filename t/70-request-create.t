@@ -86,6 +86,10 @@ http {
             }
         }
 
+        location = /asked {
+            auth_request /v3;
+        }
+
         location /threads {
             refund_request shop;
             refund_request_pass /internal/shop;
@@ -256,6 +260,18 @@ is($caller->call('POST', '/v3', $body)->{body}, $first->{body},
 is($server->refunds, $booked + 1, 'refunded once');
 is($caller->call('POST', '/v3', $body, chunked => 7)->{line}, '200 accepted',
    'a chunked body');
+is($caller->call('POST', '/v3', 'x' x 65537, chunked => 40000)->{line},
+   '413 rejected BODY_TOO_LARGE', 'a chunked body that is too large');
+is($caller->call('POST', '/v3more', $body)->{line},
+   '404 rejected NOT_FOUND', 'another resource, whose name begins as this');
+
+
+# Only a client asks for refunds, and no subrequest for it.
+
+is($caller->request('POST', '/asked', [], 'x')->{status}, 500, 'a subrequest');
+ok($nginx->wait_for_log('error.log',
+                        qr/\[error\].*takes requests of clients only/),
+   'the error log says why');
 
 
 # Each rule: [ what is wrong, the fields, the field that the answer names ]

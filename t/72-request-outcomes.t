@@ -186,7 +186,8 @@ for ([ 'SYSTEM_ERROR', '502 unknown SYSTEM_ERROR retryable' ],
      [ 'NO_AUTH', '403 rejected NO_AUTH' ],
      [ 'NEVER_HEARD_OF', '403 rejected NEVER_HEARD_OF', status => 403 ],
      [ 'NEVER_HEARD_OF', '502 unknown NEVER_HEARD_OF retryable',
-       status => 503 ])
+       status => 503 ],
+     [ 'NOT_ENOUGH', '502 unknown NOT_ENOUGH retryable', status => 500 ])
 {
     my ($code, $line, %rule) = @$_;
 
@@ -224,6 +225,12 @@ for ([ 'SYSTEMERROR', '502 unknown SYSTEM_ERROR (SYSTEMERROR) retryable' ],
     $server->rules({ code => $code, message => '余额"不足"' });
     error_is($_, $code, $line) for '/v2', '/md5';
 }
+
+
+# The signature is found behind more headers than nginx keeps in one piece.
+
+$server->rules({ headers => [ map { ("X-Trace-$_" => 'x') } 1 .. 50 ] });
+is($caller->create('/v3')->{line}, '200 accepted', 'an answer of many headers');
 
 
 # A system error is the one that is asked again: as a call of its own, about the

@@ -25,6 +25,8 @@ http {
 
     refund_store small shm:64k;
     refund_store main redis://127.0.0.1:%%REDIS%%;
+    refund_store lame redis://127.0.0.1:%%LAME%% timeout=1s;
+    refund_store gone redis://127.0.0.1:%%PORT_NOBODY%% timeout=100ms;
 
     upstream api.mch.weixin.qq.com {
         server 127.0.0.1:%%PAY%% max_fails=0;
@@ -45,6 +47,16 @@ http {
         location /redis {
             refund_request shop;
             refund_request_store main;
+        }
+
+        location /lame {
+            refund_request shop;
+            refund_request_store lame;
+        }
+
+        location /gone {
+            refund_request shop;
+            refund_request_store gone;
         }
 
         location /limited {
@@ -78,8 +90,10 @@ my $shop = $pay->merchant(name => 'shop', merchant_serial => '5157F09E');
 my $server = wechatpay_server(merchants => [ $shop ]);
 my $app = business_app({ status => 200 });
 my $redis = redis();
+my $lame = scripted_redis();
 my $nginx = nginx(with_merchants($conf, $shop), vars => {
     PAY => $server->port, APP => $app->port, REDIS => $redis->port,
+    LAME => $lame->port,
     INCLUDE => $server->include,
 });
 my $caller = caller_of($nginx);
@@ -135,6 +149,28 @@ for my $location (qw(/shm /redis)) {
 
         is_deeply(\@answers, \@wanted, "$location: $name");
     }
+}
+
+
+# A store that is out of order holds up no refund, and changes no answer; the
+# error log says what is not remembered.
+
+for ([ '/gone', 'is not compared with those before: store "gone"' ],
+     [ '/lame', 'how it ended could not be told to store "lame"' ])
+{
+    my ($location, $message) = @$_;
+    my $body = $caller->body(amount => { refund => 9, total => 9 });
+
+    $lame->rules({ command => qr/^EVAL/, reply => "-OOM no memory\r\n" });
+    $server->rules({ code => 'NOT_ENOUGH' });
+    is($caller->call('POST', $location, $body)->{line}, $NOT_ENOUGH,
+       "$location: rejected");
+
+    $server->rules({});
+    is($caller->call('POST', $location, $body)->{line}, '200 accepted',
+       "$location: accepted");
+    ok($nginx->wait_for_log('error.log', qr/\[error\].*\Q$message\E/),
+       "$location: the error log");
 }
 
 

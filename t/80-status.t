@@ -493,6 +493,7 @@ my @answers = (
     [ 'text/plain, application/json;q=0.9',
       'text/plain; version=0.0.4; charset=utf-8' ],
     [ 'application/json;q=0, */*', 'text/plain; version=0.0.4; charset=utf-8' ],
+    [ 'text/plain;q=0.5 , application/json;q=0.9', 'application/json' ],
     [ 'application/jsonlines', 'text/plain; version=0.0.4; charset=utf-8' ],
     [ 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8',
       'text/html; charset=utf-8' ],
@@ -515,6 +516,12 @@ for (@answers) {
            $method eq 'HEAD' ? 0 : $headers{'content-length'}, 'its body');
     }
 }
+
+is($client->request('GET', '/status',
+                    [ (map { ("X-Trace-$_" => 'x') } 1 .. 50),
+                      Accept => 'application/json' ])
+          ->{headers}{'content-type'}, 'application/json',
+   'Accept behind many headers');
 
 for my $method (qw(POST PUT DELETE)) {
     my $response = $client->request($method, '/status', [], 'x');

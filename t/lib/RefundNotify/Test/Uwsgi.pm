@@ -4,6 +4,7 @@ package RefundNotify::Test::Uwsgi;
 # what is common to all rules; here a rule may have also
 #
 #   status => 200, headers => [ name => value, ... ], body => bytes
+#   framing => 'close'  without Content-Length
 #
 # A request has: method, path (of REQUEST_URI), params, body, id.  As uwsgi has
 # no keepalive, the connection ends with the answer.
@@ -42,7 +43,8 @@ sub answer {
     my $status = $rule->{status} // 200;
     my $body = $rule->{body} // '';
     my @headers = (@{ $rule->{headers} || [] },
-                   'Content-Length' => length $body);
+                   ($rule->{framing} // '') eq 'close'
+                   ? () : ('Content-Length' => length $body));
     my $head = "HTTP/1.1 $status Status\r\n";
     my $cut = defined $rule->{cut} && $rule->{cut} < length $body;
 

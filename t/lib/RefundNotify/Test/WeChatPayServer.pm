@@ -826,7 +826,8 @@ sub answer {
 
     return $self->SUPER::answer($conn, $request, {
         %$rule, status => $status, body => $body,
-        headers => [ Server => 'nginx', @headers ],
+        headers => [ Server => 'nginx', @{ $rule->{headers} || [] },
+                     @headers ],
     });
 }
 
