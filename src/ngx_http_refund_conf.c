@@ -15,12 +15,6 @@
 void
 ngx_http_refund_conf_place(ngx_conf_t *cf, ngx_http_refund_conf_place_t *place)
 {
-    if (cf->conf_file == NULL) {
-        ngx_str_set(&place->file, "command line");
-        place->line = 0;
-        return;
-    }
-
     place->file = cf->conf_file->file.name;
     place->line = cf->conf_file->line;
 }
