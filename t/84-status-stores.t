@@ -3,7 +3,8 @@
 # What refund_status and its ?ready say of stores while configurations come and
 # go: a reload does not take a store for down that the new workers have not yet
 # reached; stores that nobody has any longer make room for others; and one for
-# which there is no room is asked for all the same.
+# which there is no room is asked for all the same.  A merchant for which there
+# is none is counted without a name.
 
 use lib 't/lib';
 use RefundNotify::Test;
@@ -74,6 +75,16 @@ sub metric {
                   =~ /^refund_\Q$name\E (\d+)$/m;
 
     return $value;
+}
+
+
+sub requests {
+    my ($merchant) = @_;
+
+    my $label = length $merchant ? qq(merchant="$merchant",) : '';
+
+    return metric("notify_requests_total{$label"
+                  . 'api_version="v2",result="delivered"}') // 0;
 }
 
 
@@ -193,6 +204,46 @@ unlike($nginx->error_log, qr/no room for store/, 'there was room for all');
     is(metric($known), 2, 'what it had counted is kept');
     ok(wait_until(sub { defined metric('store_up{store="e-dead"}') }, 20),
        'now there is room');
+}
+
+
+# There is room for 1023 merchants, those of the configurations before, too.
+
+{
+    my ($key) = with_merchants('%%MERCHANTS%%', $shop)
+                =~ /(api_v2_key_file \S+;)/;
+
+    $vars{LOCATIONS} = <<'EOC';
+        location = /many/shop {
+            refund_notify $arg_merchant;
+            refund_notify_pass /internal/refunds;
+            refund_notify_store first;
+        }
+EOC
+
+    for my $letter ('a', 'b') {
+        $vars{STORES} = join '', map {
+            "refund_merchant $letter$_ { mch_id $_; $key }\n"
+        } 1 .. 600;
+        $nginx->write_file('nginx.conf', with_merchants($conf, $shop));
+        ok($nginx->reload, 'reload, to 600 merchants more');
+    }
+
+    my ($m) = $nginx->error_log =~ /no room for merchant "b(\d+)"/;
+    my $nameless = { %$shop, name => 'b' . ($m // 1), mch_id => $m // 1 };
+
+    ok($m, 'there is no room for one of them');
+
+    for ([ $shop, $shop->{name} ], [ $nameless, '' ]) {
+        my ($merchant, $name) = @$_;
+        my $before = requests($name);
+        my $notify = $pay->v2_notify($merchant);
+
+        is($pay->answer($notify, $client->post(
+               "/many/shop?merchant=$merchant->{name}", $notify)),
+           'SUCCESS', "a notify of merchant $merchant->{name}");
+        is(requests($name), $before + 1, qq(counted as merchant "$name"));
+    }
 }
 
 no_secrets($nginx, $pay->secrets($shop));

@@ -381,6 +381,28 @@ test_mark(void **state)
 }
 
 
+/* A worker was killed in the midst of a change: no link can be relied on. */
+
+static void
+break_links(void)
+{
+    uint32_t  n;
+
+    ngx_memset(table->buckets, 0xff,
+               (table->shared->mask + 1) * sizeof(uint32_t));
+    ngx_memset(table->shared->lists, 0xff, sizeof(table->shared->lists));
+
+    for (n = 1; n <= table->shared->used; n++) {
+        ngx_http_refund_store_node(table, n)->bucket = 0xffffffff;
+        ngx_http_refund_store_node(table, n)->next = 0xffffffff;
+        ngx_http_refund_store_node(table, n)->prev = 0xffffffff;
+    }
+
+    table->shared->free = 0xffffffff;
+    table->shared->dirty = 1;
+}
+
+
 static void
 test_rebuild(void **state)
 {
@@ -394,18 +416,7 @@ test_rebuild(void **state)
                     : claim(i * 7919 % room, OWNER_A, 0, 1000, 60000));
     }
 
-    ngx_memset(table->buckets, 0xff,
-               (table->shared->mask + 1) * sizeof(uint32_t));
-    ngx_memset(table->shared->lists, 0xff, sizeof(table->shared->lists));
-
-    for (i = 1; i <= room; i++) {
-        ngx_http_refund_store_node(table, i)->bucket = 0xffffffff;
-        ngx_http_refund_store_node(table, i)->next = 0xffffffff;
-        ngx_http_refund_store_node(table, i)->prev = 0xffffffff;
-    }
-
-    table->shared->free = 0xffffffff;
-    table->shared->dirty = 1;
+    break_links();
 
     is_done(claim(1 * 7919 % room, OWNER_A, 0, 1000, 60000));
     check_links();
@@ -427,6 +438,56 @@ test_rebuild(void **state)
             is_done(claim(i * 7919 % room, OWNER_A, 0, 1000, 60000));
         }
     }
+}
+
+
+/* What was free before is free afterwards. */
+
+static void
+test_rebuild_free(void **state)
+{
+    ngx_uint_t                      used;
+    ngx_http_refund_store_entry_t  *mark;
+
+    is_ok(claim(1, OWNER_A, 0, 1000, 60000));
+
+    mark = entry(2, OWNER_A, 0, 60000, 60000);
+    mark->mine = 1;
+    is_ok(ngx_http_refund_store_table_claim(table, mark));
+    mark->mine = 0;
+
+    is_ok(claim(3, OWNER_A, 0, 1000, 60000));
+    is_ok(commit(1, OWNER_A, 0, 1000, 60000));
+
+    mark = entry(2, OWNER_A, 1, 60000, 60000);
+    mark->mine = 1;
+    is_ok(ngx_http_refund_store_table_release(table, mark));
+    mark->mine = 0;
+
+    used = table->shared->used;
+    break_links();
+
+    is_done(claim(1, OWNER_A, 0, 1000, 60000));
+    is_busy(claim(3, OWNER_B, 0, 1000, 60000));
+    is_ok(claim(4, OWNER_A, 0, 1000, 60000));
+    check_links();
+    assert_int_equal(table->shared->used, used);
+}
+
+
+/* A reload keeps the records, and refuses those of another version. */
+
+static void
+test_reload(void **state)
+{
+    is_ok(claim(1, OWNER_A, 0, 1000, 60000));
+
+    table->shared->version++;
+    assert_int_equal(zone->init(zone, table), NGX_ERROR);
+
+    table->shared->version--;
+    assert_int_equal(zone->init(zone, table), NGX_OK);
+    is_busy(claim(1, OWNER_B, 0, 1000, 60000));
 }
 
 
@@ -548,6 +609,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_cache, setup_cache, teardown),
         cmocka_unit_test_setup_teardown(test_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rebuild, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rebuild_free, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup_large, teardown)
     };
 
