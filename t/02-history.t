@@ -183,6 +183,19 @@ for (@rows) {
                         'lost', 'delivered while live', 'answered late',
                         'answer: SUCCESS' } ], [ 1, 3, 1, 2, 1, 0, 1, 0, 1 ],
               'what the table says') or diag $history->table($found);
+
+    is_deeply($history->check(lease => $LEASE, memory => 300), $found,
+              'the same, found in several passes');
+
+    $history->note(fault => at => 2.5, until => 3, name => 'f');
+
+    is_deeply([ map { /^(\S+) .*"what":"(\w+)"/ }
+                    $history->lines('enuin', 'nobody') ],
+              [ map { sprintf('%.3f', $_->[0]), $_->[1] }
+                    sort { $a->[0] <=> $b->[0] } [ 2.5, 'fault' ],
+                    map { my ($what, %entry) = @{ $twice[$_] };
+                          [ $entry{at} // $_ + 1, $what ] } 0 .. $#twice ],
+              'what is told of an id, by time');
 }
 
 done_testing;

@@ -2,7 +2,8 @@
 #
 #   make chaos SECONDS=60 SEED=1 RATE=120   so many fresh events a second for so
 #                                           long, and the faults of that seed;
-#                                           without SEED of another each time
+#                                           without SEED of another each time;
+#                                           EVENTS: so many at least
 
 SECONDS = 60
 RATE = 120
@@ -12,4 +13,5 @@ RATE = 120
 chaos: all
 	@tools/install-dependencies.sh build suite
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) CHAOS_RATE=$(RATE) \
+	 CHAOS_EVENTS=$(EVENTS) \
 	 REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) prove -v -It/lib t/chaos

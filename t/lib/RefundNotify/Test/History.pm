@@ -9,8 +9,12 @@ package RefundNotify::Test::History;
 #                                  elsewhere; "at" is now() unless given
 #   now()                          seconds of a clock that is never set, the
 #                                  same for all processes
-#   $history->check(lease => $s)   a hash, see below
+#   $history->check(lease => $s, memory => $bytes)
+#                                  a hash, see below; in passes, that hold about
+#                                  so much of the files at once
 #   $history->table($found)        its text
+#   $history->lines(@parts)        what was noted of the faults, and of ids that
+#                                  have such a part: the lines, by time
 #   violations()                   the names of what must not have happened
 #
 # What can be noted, and with what:
@@ -60,6 +64,7 @@ use warnings;
 
 use Exporter 'import';
 use JSON::XS ();
+use List::Util qw(sum);
 use RefundNotify::Test::Util qw(scratch_dir);
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
@@ -118,47 +123,83 @@ sub note {
 }
 
 
+# Of a long run there are millions of lines: they are kept as text, and read in
+# several passes, each for a share of the ids.
+
 sub check {
     my ($self, %option) = @_;
 
     my %found = map { $_ => [] } violations();
-    my (%lines, @faults, %booked);
-
-    # as text, for of a long run there are millions
-
-    for my $path (glob "$self->{dir}/*") {
-        open my $file, '<:raw', $path or die "$path: $!\n";
-
-        while (my $line = <$file>) {
-            if ($line =~ /"id":"([^"]*)"/) {
-                push @{ $lines{$1} }, $line;
-
-            } else {
-                push @faults, $json->decode($line);
-            }
-        }
-    }
+    my @paths = glob "$self->{dir}/*";
+    my $passes = 1 + int sum(0, map { -s } @paths) / ($option{memory} // 5e7);
+    my %booked;
 
     $found{$_} = 0 for qw(events sends forged deliveries again twice_explained
                           falling_explained late_explained
                           unanswered_explained);
     $found{answers} = {};
 
+    my @faults = $self->_read(sub { !defined $_[0] });
     my $excuses = excuses(\@faults, $option{lease});
 
-    for my $id (sort keys %lines) {
-        my @entries = sort { $a->{at} <=> $b->{at} }
-                      map { $json->decode($_) } @{ delete $lines{$id} };
+    for my $pass (0 .. $passes - 1) {
+        my %lines;
 
-        check_answers(\%found, $id, \@entries, $excuses);
-        check_deliveries(\%found, $id, \@entries, $excuses);
+        $self->_read(sub {
+            my ($id, $line) = @_;
 
-        $booked{"$_->{target} $_->{effect}"}++
-            for grep { $_->{what} eq 'booked' } @entries;
+            push @{ $lines{$id} }, $line
+                if defined $id && unpack('%32C*', $id) % $passes == $pass;
+            return 0;
+        });
+
+        for my $id (sort keys %lines) {
+            my @entries = sort { $a->{at} <=> $b->{at} }
+                          map { $json->decode($_) } @{ delete $lines{$id} };
+
+            check_answers(\%found, $id, \@entries, $excuses);
+            check_deliveries(\%found, $id, \@entries, $excuses);
+
+            $booked{"$_->{target} $_->{effect}"}++
+                for grep { $_->{what} eq 'booked' } @entries;
+        }
     }
 
     $found{doubled} = [ grep { $booked{$_} > 1 } sort keys %booked ];
     return \%found;
+}
+
+
+sub lines {
+    my ($self, @parts) = @_;
+
+    my $wanted = join '|', map { quotemeta } @parts;
+
+    return map { sprintf '%.3f %s', delete $_->{at}, $json->encode($_) }
+           sort { $a->{at} <=> $b->{at} }
+                $self->_read(sub { !defined $_[0] || $_[0] =~ $wanted });
+}
+
+
+# The entries, decoded, of which the code says that they are wanted: it is given
+# the id, undef for a fault, and the line.
+
+sub _read {
+    my ($self, $wanted) = @_;
+
+    my @entries;
+
+    for my $path (glob "$self->{dir}/*") {
+        open my $file, '<:raw', $path or die "$path: $!\n";
+
+        while (my $line = <$file>) {
+            my ($id) = $line =~ /"id":"([^"]*)"/;
+
+            push @entries, $json->decode($line) if $wanted->($id, $line);
+        }
+    }
+
+    return @entries;
 }
 
 

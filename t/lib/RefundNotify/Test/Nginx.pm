@@ -55,6 +55,7 @@ use Test::Builder;
 use Cwd ();
 use File::Basename ();
 use POSIX ();
+use RefundNotify::Test::Process qw(describe);
 use RefundNotify::Test::Util
     qw(scratch_dir free_port slow wait_until read_file spawn stop_process adopt
        disown adopt_orphans);
@@ -315,18 +316,24 @@ sub stop {
 
     return 1 if $self->{stopped}++;
 
-    my @children = $self->processes;
+    $self->signal('QUIT');
 
-    if (!defined stop_process($self->{pid}, 'QUIT', $self->{patience})) {
-        $self->{hung} = 1;
+    my $gone = wait_until(sub {
+        return waitpid($self->{pid}, POSIX::WNOHANG()) != 0;
+    }, $self->{patience});
 
-        # without their master the workers would stay
+    # without their master the workers would stay
 
-        kill 'KILL', @children;
-        return 0;
+    if (!$gone) {
+        my @living = ($self->{pid}, $self->processes);
+
+        $self->{hung} = join "\n", map { describe($_) } @living;
+        kill 'KILL', @living;
+        waitpid $self->{pid}, 0;
     }
 
-    return 1;
+    disown($self->{pid});
+    return $gone ? 1 : 0;
 }
 
 
@@ -510,7 +517,8 @@ sub problems {
         push @problems, "$report:", split /\n/, $text if length $text;
     }
 
-    push @problems, 'nginx did not stop after SIGQUIT' if $self->{hung};
+    push @problems, 'nginx did not stop after SIGQUIT:',
+         split /\n/, $self->{hung} if $self->{hung};
 
     return @problems;
 }

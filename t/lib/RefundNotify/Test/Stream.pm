@@ -15,7 +15,10 @@ package RefundNotify::Test::Stream;
 #   and, for one that is of several merchants, abused, or kept by a History:
 #       make => sub { ... },       what to send next, each a hash of notify,
 #                                  shop, path, ladder, and of what is noted
-#       ladder => [ $seconds, ... ]   instead of again: then it is given up
+#       ladder => [ $seconds, ... ]   instead of again: then it is given up,
+#       spare => $n,               but not before the stream ebbs: the last n
+#                                  steps are for afterwards
+#       signed => $seconds,        a signature is used again for so long
 #       patience => $seconds,      hangs up when there is no answer by then
 #       leaves => sub { ... },     asked at each send: how the client goes away
 #                                  before it is answered: reset or close, both
@@ -69,6 +72,7 @@ sub new {
 
     my $self = bless { path => '/', every => 0.05, again => 0.3,
                        patience => 9e9, most => 9e9, leaves => sub { '' },
+                       spare => 0, signed => 0,
                        %option,
                        log => scratch_dir() . '/stream-' . ++$count . '.jsonl',
                        seen => [], read => 0 }, $class;
@@ -228,24 +232,24 @@ sub again {
 sub _run {
     my ($self) = @_;
 
-    my $ending = 0;
     my $fresh = time;
     my $select = IO::Select->new;
     my (@due, %open);
 
-    local $SIG{USR1} = sub { $ending = 1 };
+    local $SIG{USR1} = sub { $self->{ending} = 1 };
 
     open $self->{out}, '>>:raw', $self->{log} or die "$self->{log}: $!\n";
 
-    while (!$ending || @due || %open) {
+    while (!$self->{ending} || @due || %open) {
         my $now = time;
 
         # what could not be sent in time is not made up for
 
         $fresh = $now - 0.1 if $fresh < $now - 0.1;
 
-        while (!$ending && $now >= $fresh) {
-            push @due, map { { at => $now, tries => 0, %$_ } } $self->_make;
+        while (!$self->{ending} && $now >= $fresh) {
+            push @due, map { { at => $now, signed => $now, tries => 0, %$_ } }
+                           $self->_make;
             $fresh += $self->{every};
         }
 
@@ -313,9 +317,15 @@ sub _send {
 
     # a signature is fresh for the first time; a forged one is left as it is
 
-    my $notify = !$turn->{tries} || $turn->{forged} ? $turn->{notify}
-                 : $self->{pay}->resend($turn->{shop} // $self->{shop},
-                                        $turn->{notify});
+    if ($turn->{tries} && !$turn->{forged}
+        && time - $turn->{signed} >= $self->{signed})
+    {
+        $turn->{signed} = time;
+        $turn->{notify} = $self->{pay}->resend($turn->{shop} // $self->{shop},
+                                               $turn->{notify});
+    }
+
+    my $notify = $turn->{notify};
     my $clients = $self->{clients};
     my $connection = $clients->[ rand @$clients ]->connect;
     my $leaves = $self->{leaves}->();
@@ -381,6 +391,11 @@ sub _next {
     my ($self, $turn) = @_;
 
     my $ladder = $turn->{ladder} // $self->{ladder};
+    my $last = $ladder ? @$ladder - $self->{spare} : 0;
+
+    $turn->{tries} = $last
+        if $ladder && @$ladder && !$self->{ending} && $turn->{tries} > $last;
+
     my $delay = $ladder ? $ladder->[ $turn->{tries} - 1 ] : $self->{again};
 
     return defined $delay ? { %$turn, at => time + $delay } : ();
