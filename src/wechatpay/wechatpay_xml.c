@@ -133,7 +133,7 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
 
     /* libxml2 takes white space before anything but the XML declaration */
 
-    while (text.len != 0 && strchr(" \t\r\n", text.data[0]) != NULL) {
+    while (text.len != 0 && memchr(" \t\r\n", text.data[0], 4) != NULL) {
         text.data++;
         text.len--;
     }

@@ -219,6 +219,47 @@ test_xml_quiet(void **state)
 }
 
 
+/* What is skipped before a document is white space, and that is no NUL. */
+
+static void
+test_xml_before(void **state)
+{
+    size_t                   i;
+    wechatpay_str_t          text;
+    wechatpay_xml_t          xml;
+    test_memory_t            memory;
+    wechatpay_xml_field_t    fields[4];
+    wechatpay_xml_parser_t  *parser;
+
+    static const unsigned char  before[] = { ' ', '\t', '\r', '\n', '\0',
+                                             '\v', 'x' };
+    static unsigned char        bytes[] = " <r/>";
+
+    (void) state;
+
+    parser = wechatpay_xml_parser_create();
+    assert_non_null(parser);
+
+    xml.fields = fields;
+    text.data = bytes;
+    text.len = sizeof(bytes) - 1;
+
+    for (i = 0; i < sizeof(before) * 2; i++) {
+        bytes[0] = before[i / 2];
+        xml.max = (i % 2) ? 0 : test_count(fields);
+
+        test_memory_init(&memory, -1);
+        assert_int_equal(wechatpay_xml_parse(parser, text, &memory.memory,
+                                             &xml)
+                         == WECHATPAY_OK,
+                         i / 2 < 4);
+        test_memory_free(&memory);
+    }
+
+    wechatpay_xml_parser_destroy(parser);
+}
+
+
 /*
  * What libxml2 remembers of a document, its names and its catalogues, it keeps:
  * anybody could fill the memory with new ones.
@@ -456,6 +497,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_xml_fields),
         cmocka_unit_test(test_xml_quiet),
+        cmocka_unit_test(test_xml_before),
         cmocka_unit_test(test_xml_names),
         cmocka_unit_test(test_xml_catalogues),
         cmocka_unit_test(test_xml_hostile)
