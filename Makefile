@@ -144,6 +144,8 @@ test:
 	@$(MAKE) model
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
+	$(heading) "the parsers, and a second implementation"
+	@$(MAKE) differential
 	$(heading) "a minute of chaos"
 	@$(MAKE) chaos SECONDS=60 SEED=29
 	$(heading) "the instructions of a notify"

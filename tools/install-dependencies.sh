@@ -44,8 +44,8 @@ if ! command -v npm >/dev/null; then
     npm=npm
 fi
 
-test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev nodejs $npm
-      php-cli php-sqlite3 spin valgrind"
+test="$suite clang libclang-rt-dev dpkg-dev libcmocka-dev libxml-libxml-perl
+      nodejs $npm php-cli php-sqlite3 spin valgrind"
 
 bench="$suite gnuplot-nox libnginx-mod-http-lua lua-cjson nodejs $npm
        util-linux valgrind wrk"

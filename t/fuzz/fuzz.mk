@@ -5,6 +5,7 @@
 #   make fuzz                   all targets, FUZZ_SECONDS=40 of them together
 #   make fuzz FUZZ_EACH=1200    each target so long, FUZZ_JOBS of them at a time
 #   make fuzz FUZZ_TARGETS=...  these only, fuzz_*.c's names
+#   make differential           over the corpora, and a second implementation
 #   make fuzz-merge             what was found goes into t/fuzz/corpus, if it
 #                               reaches what nothing there does
 #   make fuzz-coverage          which lines of src/wechatpay the corpora reach:
@@ -30,7 +31,7 @@ FUZZ_EACH = $(shell expr \( $(FUZZ_SECONDS) + $(words $(FUZZ_TARGETS)) - 1 \) \
     / $(words $(FUZZ_TARGETS)))
 FUZZ_JOBS = $(shell nproc)
 
-.PHONY: fuzz fuzz-build fuzz-merge fuzz-coverage
+.PHONY: fuzz fuzz-build fuzz-merge fuzz-coverage differential
 
 fuzz-build: $(FUZZ_TARGETS:%=$(FUZZ)/fuzz_%)
 
@@ -38,6 +39,9 @@ fuzz: fuzz-build
 	@if printf '%s\n' $(FUZZ_TARGETS) \
 	    | xargs -P $(FUZZ_JOBS) -n 1 t/fuzz/run.sh $(FUZZ) $(FUZZ_EACH); \
 	then echo "fuzz: passed"; else echo "fuzz: FAILED"; exit 1; fi
+
+differential: $(FUZZ)/judge
+	@FUZZ_JUDGE=$(abspath $<) $(prove) t/fuzz/differential.t
 
 fuzz-merge: fuzz-build
 	@for t in $(FUZZ_TARGETS); do \
@@ -85,5 +89,8 @@ $(FUZZ)/fuzz_redis_client: $(FUZZ_REDIS)
 
 $(FUZZ)/fuzz_%: $(FUZZ)/fuzz_%.o $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 	@echo "clang $@" && clang $(FUZZ_LDFLAGS) -o $@ $^ $(FUZZ_LDLIBS)
+
+$(FUZZ)/judge: $(FUZZ)/judge.o $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
+	@echo "clang $@" && clang $(FUZZ_INSTRUMENT) -o $@ $^ $(FUZZ_LDLIBS)
 
 .PRECIOUS: $(FUZZ)/%.o

@@ -64,7 +64,7 @@ fuzz_xml_compare(wechatpay_str_t text, const wechatpay_xml_t *xml)
     xmlDocPtr   doc;
     xmlNodePtr  root, node;
 
-    while (*text.data != '<') {
+    while (strchr(" \t\r\n", *text.data) && *text.data != '\0') {
         text.data++;
         text.len--;
     }
