@@ -31,6 +31,13 @@ typedef struct {
 } ngx_http_refund_merchant_command_t;
 
 
+typedef wechatpay_key_error_t (*ngx_http_refund_merchant_key_pt)(
+    wechatpay_merchant_t *merchant, wechatpay_str_t key);
+typedef wechatpay_key_error_t (*ngx_http_refund_merchant_dated_pt)(
+    wechatpay_merchant_t *merchant, wechatpay_str_t pem, time_t *not_before,
+    time_t *not_after);
+
+
 static char *ngx_http_refund_merchant_line(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
 static char *ngx_http_refund_merchant_check(ngx_conf_t *cf,
@@ -55,6 +62,12 @@ static char *ngx_http_refund_merchant_certificate(ngx_conf_t *cf,
     wechatpay_merchant_t *merchant, ngx_str_t *args, ngx_uint_t n);
 static char *ngx_http_refund_merchant_key(ngx_conf_t *cf,
     wechatpay_merchant_t *merchant, ngx_str_t *args, ngx_uint_t n);
+static char *ngx_http_refund_merchant_secret(ngx_conf_t *cf,
+    wechatpay_merchant_t *merchant, ngx_str_t *file,
+    ngx_http_refund_merchant_key_pt set);
+static char *ngx_http_refund_merchant_dated(ngx_conf_t *cf,
+    wechatpay_merchant_t *merchant, ngx_str_t *file,
+    ngx_http_refund_merchant_dated_pt set, ngx_uint_t signing);
 static char *ngx_http_refund_merchant_dates(ngx_conf_t *cf, ngx_str_t *file,
     time_t not_before, time_t not_after, ngx_uint_t signing);
 static char *ngx_http_refund_merchant_value_error(ngx_conf_t *cf,
@@ -413,20 +426,8 @@ static char *
 ngx_http_refund_merchant_v2_key(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
     ngx_str_t *args, ngx_uint_t n)
 {
-    ngx_str_t              key;
-    wechatpay_key_error_t  error;
-
-    if (ngx_http_refund_secret_file_read(cf, &args[0], &key) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    error = wechatpay_merchant_add_v2_key(merchant,
-                                          ngx_http_refund_span(&key));
-
-    /* it lives on in the contexts only */
-    OPENSSL_cleanse(key.data, key.len);
-
-    return ngx_http_refund_merchant_file_error(cf, &args[0], error);
+    return ngx_http_refund_merchant_secret(cf, merchant, &args[0],
+                                           wechatpay_merchant_add_v2_key);
 }
 
 
@@ -434,20 +435,8 @@ static char *
 ngx_http_refund_merchant_v3_key(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
     ngx_str_t *args, ngx_uint_t n)
 {
-    ngx_str_t              key;
-    wechatpay_key_error_t  error;
-
-    if (ngx_http_refund_secret_file_read(cf, &args[0], &key) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    error = wechatpay_merchant_add_v3_key(merchant,
-                                          ngx_http_refund_span(&key));
-
-    /* it lives on in the contexts only */
-    OPENSSL_cleanse(key.data, key.len);
-
-    return ngx_http_refund_merchant_file_error(cf, &args[0], error);
+    return ngx_http_refund_merchant_secret(cf, merchant, &args[0],
+                                           wechatpay_merchant_add_v3_key);
 }
 
 
@@ -503,26 +492,8 @@ static char *
 ngx_http_refund_merchant_platform_certificate(ngx_conf_t *cf,
     wechatpay_merchant_t *merchant, ngx_str_t *args, ngx_uint_t n)
 {
-    char                   *rv;
-    time_t                  not_before, not_after;
-    ngx_str_t               pem;
-    wechatpay_key_error_t   error;
-
-    if (ngx_http_refund_public_file_read(cf, &args[0], &pem) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    error = wechatpay_merchant_add_certificate(merchant,
-                                              ngx_http_refund_span(&pem),
-                                              &not_before, &not_after);
-
-    rv = ngx_http_refund_merchant_file_error(cf, &args[0], error);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    return ngx_http_refund_merchant_dates(cf, &args[0], not_before, not_after,
+    return ngx_http_refund_merchant_dated(cf, merchant, &args[0],
+                                          wechatpay_merchant_add_certificate,
                                           0);
 }
 
@@ -531,26 +502,8 @@ static char *
 ngx_http_refund_merchant_certificate(ngx_conf_t *cf,
     wechatpay_merchant_t *merchant, ngx_str_t *args, ngx_uint_t n)
 {
-    char                   *rv;
-    time_t                  not_before, not_after;
-    ngx_str_t               pem;
-    wechatpay_key_error_t   error;
-
-    if (ngx_http_refund_public_file_read(cf, &args[0], &pem) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    error = wechatpay_merchant_set_certificate(merchant,
-                                              ngx_http_refund_span(&pem),
-                                              &not_before, &not_after);
-
-    rv = ngx_http_refund_merchant_file_error(cf, &args[0], error);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    return ngx_http_refund_merchant_dates(cf, &args[0], not_before, not_after,
+    return ngx_http_refund_merchant_dated(cf, merchant, &args[0],
+                                          wechatpay_merchant_set_certificate,
                                           1);
 }
 
@@ -559,20 +512,55 @@ static char *
 ngx_http_refund_merchant_key(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
     ngx_str_t *args, ngx_uint_t n)
 {
-    ngx_str_t              pem;
+    return ngx_http_refund_merchant_secret(cf, merchant, &args[0],
+                                           wechatpay_merchant_set_key);
+}
+
+
+static char *
+ngx_http_refund_merchant_secret(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
+    ngx_str_t *file, ngx_http_refund_merchant_key_pt set)
+{
+    ngx_str_t              key;
     wechatpay_key_error_t  error;
 
-    if (ngx_http_refund_secret_file_read(cf, &args[0], &pem) != NGX_OK) {
+    if (ngx_http_refund_secret_file_read(cf, file, &key) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
-    error = wechatpay_merchant_set_key(merchant,
-                                          ngx_http_refund_span(&pem));
+    error = set(merchant, ngx_http_refund_span(&key));
 
     /* it lives on in the contexts only */
-    OPENSSL_cleanse(pem.data, pem.len);
 
-    return ngx_http_refund_merchant_file_error(cf, &args[0], error);
+    OPENSSL_cleanse(key.data, key.len);
+
+    return ngx_http_refund_merchant_file_error(cf, file, error);
+}
+
+
+static char *
+ngx_http_refund_merchant_dated(ngx_conf_t *cf, wechatpay_merchant_t *merchant,
+    ngx_str_t *file, ngx_http_refund_merchant_dated_pt set, ngx_uint_t signing)
+{
+    char                   *rv;
+    time_t                  not_before, not_after;
+    ngx_str_t               pem;
+    wechatpay_key_error_t   error;
+
+    if (ngx_http_refund_public_file_read(cf, file, &pem) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    error = set(merchant, ngx_http_refund_span(&pem), &not_before, &not_after);
+
+    rv = ngx_http_refund_merchant_file_error(cf, file, error);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    return ngx_http_refund_merchant_dates(cf, file, not_before, not_after,
+                                          signing);
 }
 
 
