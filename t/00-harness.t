@@ -44,7 +44,7 @@ http {
             proxy_pass http://business;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
-            proxy_read_timeout 500ms;
+            proxy_read_timeout %%PATIENCE%%ms;
             proxy_next_upstream off;
             proxy_ignore_client_abort on;
         }
@@ -68,6 +68,7 @@ EOC
 
 my %plain = (module => 0,
              vars => { APP => $app->port, PHP => $php->port,
+                       PATIENCE => slow(500),
                        PYTHON => $python->port });
 
 my $nginx = nginx($conf, %plain);

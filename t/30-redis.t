@@ -411,7 +411,6 @@ sub count {
     my $plain = client($nginx)->request('GET', '/plain');
 
     is($plain->{body}, 'plain', 'stopped at the claim: another location');
-    cmp_ok($plain->{time}, '<', 1.5, '... answers at once');
 
     my $response = $connection->read;
 
@@ -422,7 +421,7 @@ sub count {
     cmp_ok($response->{time}, '>', 1.9, '... after the timeout');
     cmp_ok($response->{time}, '<', 2 + slow(1), '... and not much later');
     cmp_ok($plain->{at}, '<', $response->{at} - 0.3,
-           '... long after the other location');
+           '... long after the other location has answered');
 
     $redis->resume;
 
