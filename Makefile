@@ -60,16 +60,18 @@ endif
 .DEFAULT_GOAL = all
 .PHONY: all install demo sandbox clean FORCE
 .PHONY: build-clang build-asan build-nginx-source
-.PHONY: test test-plain test-sanitize test-valgrind test-nginx-source
+.PHONY: test test-builds test-counts
+.PHONY: test-plain test-sanitize test-valgrind test-nginx-source
 .PHONY: test-trixie deb test-deb test-newcomer
 
 
 all: $(MODULE)
 
-# a new file, for an nginx may run with the old one
+# a new file, for an nginx may run with the old one; and only if it is another,
+# for an nginx may be about to load it
 
 $(MODULE): $(BUILD)/gcc/$(NAME)
-	@install -m 644 $< $@
+	@cmp -s $< $@ || install -m 644 $< $@
 	@echo "built $@"
 
 $(BUILD)/gcc/$(NAME): FORCE
@@ -123,42 +125,48 @@ sandbox:
 	     --port '$(PORT)' --page '$(PAGE)'
 
 
-# The suite on the plain module comes last, so that its summary is what is seen.
+# What is compiled, and what one process counts, goes on at the same time; what
+# judges times does not.  The suite on the plain module comes last, so that its
+# summary is what is seen.
 
-heading = @printf '\n== %s\n\n'
-# most of the tests wait most of the time
-prove = prove -It/lib -j4
-# harness, pages and documents are the same, however the module is built
-sanitize = $(filter-out t/0% t/81% t/82% t/9%,$(wildcard t/*.t))
+started := $(shell date +%s)
+heading = @t=$$(($$(date +%s) - $(started))); \
+    printf '\n== [%d:%02d] %s\n\n' $$((t / 60)) $$((t % 60))
+# most of the tests wait most of the time; the longest of them begin first, so
+# that none is left to the end
+prove = prove -It/lib -j5
+longest = $(foreach n,38 40 30 34 39 37 22 20 41 36 50 96 97, \
+              $(wildcard t/$n-*.t))
+suite = $(longest) $(filter-out $(longest),$(wildcard t/*.t))
+# harness, pages, documents and others' directives are the same, however the
+# module is built
+sanitize = $(filter-out t/0% t/53% t/81% t/82% t/9%,$(suite))
 
 test:
 	$(heading) "what the tests need"
 	@tools/install-dependencies.sh build test
-	$(heading) "the module, built with gcc, with clang, under the sanitizers"
-	@$(MAKE) all build-clang build-asan
-	$(heading) "the module, built against nginx' source"
-	@$(MAKE) build-nginx-source test-nginx-source
+	$(heading) "built by gcc, by clang, with sanitizers, against nginx' source"
+	@$(MAKE) test-builds
 	$(heading) "the units of the protocol and the store, under the sanitizers too"
 	@$(MAKE) unit unit-asan unit-store unit-redis
-	$(heading) "the model of a notify, searched by spin"
-	@$(MAKE) model
+	$(heading) "a notify: its model, instructions, valgrind, nginx' source"
+	@$(MAKE) --output-sync test-counts
 	$(heading) "the parsers, fuzzed for $(FUZZ_SECONDS) s"
 	@$(MAKE) fuzz
 	$(heading) "the parsers, and a second implementation"
 	@$(MAKE) differential
 	$(heading) "a minute of chaos"
 	@$(MAKE) chaos SECONDS=60 SEED=29
-	$(heading) "the instructions of a notify"
-	@$(MAKE) bench-instructions
-	$(heading) "notifies under valgrind"
-	@$(MAKE) test-valgrind
 	$(heading) "the suite under the sanitizers"
 	@$(MAKE) test-sanitize
 	$(heading) "the suite"
 	@$(MAKE) test-plain
 
+test-builds: all build-clang build-asan build-nginx-source unit-build
+test-counts: model bench-instructions test-valgrind test-nginx-source
+
 test-plain:
-	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) $(prove) t
+	@REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) $(prove) $(suite)
 
 test-sanitize:
 	@REFUND_NOTIFY_SANITIZE=1 \

@@ -19,10 +19,12 @@ UNIT_SOURCES = $(notdir $(wildcard src/wechatpay/*.c)) test_notify.c \
 UNIT_TESTS = $(filter-out test_notify test_outbound, \
     $(patsubst t/unit/%.c,%,$(wildcard t/unit/test_*.c)))
 
-.PHONY: unit unit-asan
+.PHONY: unit unit-asan unit-build
 
 unit: $(UNIT_TESTS:%=$(UNIT)/plain/%)
 unit-asan: $(UNIT_TESTS:%=$(UNIT)/asan/%)
+
+unit-build: $(UNIT_TESTS:%=$(UNIT)/plain/%) $(UNIT_TESTS:%=$(UNIT)/asan/%)
 
 unit unit-asan:
 	@rc=0; for t in $^; do CMOCKA_MESSAGE_OUTPUT=TAP $$t || rc=1; done; \
