@@ -17,28 +17,50 @@
 
 
 static inline int wechatpay_json_escaped(uint64_t word);
+static void *wechatpay_json_alloc(size_t size);
 static int wechatpay_json_too_deep(wechatpay_str_t text);
 static int wechatpay_json_precision(const json_t *value, int precision);
+
+
+/* what allocates while a text is parsed, and whether it failed */
+
+static json_malloc_t  wechatpay_json_malloc;
+static int            wechatpay_json_exhausted;
 
 
 wechatpay_error_e
 wechatpay_json_parse(wechatpay_str_t text, json_t **object)
 {
     json_t        *json;
+    json_free_t    release;
     json_error_t   error;
 
     if (wechatpay_json_too_deep(text)) {
         return WECHATPAY_ERROR_JSON_TOO_DEEP;
     }
 
+    /*
+     * Jansson 2.14 does not look at each allocation: where one fails a string
+     * may lack bytes, or be called invalid.  So it is looked at here.
+     */
+
+    json_get_alloc_funcs(&wechatpay_json_malloc, &release);
+    json_set_alloc_funcs(wechatpay_json_alloc, release);
+
+    wechatpay_json_exhausted = 0;
+
     json = json_loadb((const char *) text.data, text.len,
                       JSON_REJECT_DUPLICATES, &error);
 
+    json_set_alloc_funcs(wechatpay_json_malloc, release);
+
+    if (wechatpay_json_exhausted) {
+        json_decref(json);
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
     if (json == NULL) {
         switch (json_error_code(&error)) {
-
-        case json_error_out_of_memory:
-            return WECHATPAY_ERROR_NO_MEMORY;
 
         case json_error_duplicate_key:
             return WECHATPAY_ERROR_JSON_REPEATED;
@@ -56,6 +78,21 @@ wechatpay_json_parse(wechatpay_str_t text, json_t **object)
     *object = json;
 
     return WECHATPAY_OK;
+}
+
+
+static void *
+wechatpay_json_alloc(size_t size)
+{
+    void  *p;
+
+    p = wechatpay_json_malloc(size);
+
+    if (p == NULL) {
+        wechatpay_json_exhausted = 1;
+    }
+
+    return p;
 }
 
 
@@ -91,7 +128,11 @@ wechatpay_json_dump(const json_t *object, size_t flags,
         return WECHATPAY_ERROR_NO_MEMORY;
     }
 
-    (void) json_dumpb(object, p, size, flags);
+    /* it allocates, and writes nothing when it cannot */
+
+    if (json_dumpb(object, p, size, flags) != size) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
 
     text->data = (unsigned char *) p;
     text->len = size;

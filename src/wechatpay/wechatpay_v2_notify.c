@@ -155,6 +155,10 @@ wechatpay_v2_notify_decrypt(wechatpay_parser_t *parser,
         error = wechatpay_v2_req_info_decrypt(merchant->v2_keys[i].cipher,
                                               blocks, plaintext, &text.len);
 
+        if (error == WECHATPAY_ERROR_NO_MEMORY) {
+            return error;
+        }
+
         if (error != WECHATPAY_OK || text.len == 0) {
             continue;
         }

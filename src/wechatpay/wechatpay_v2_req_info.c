@@ -99,8 +99,10 @@ wechatpay_v2_req_info_decrypt(EVP_CIPHER_CTX *cipher, wechatpay_str_t blocks,
            != 1
         || (size_t) n != blocks.len)
     {
+        /* whole blocks without padding decrypt under any key */
+
         ERR_clear_error();
-        return WECHATPAY_ERROR_REQ_INFO_KEY;
+        return WECHATPAY_ERROR_NO_MEMORY;
     }
 
     /* every byte of the last block is looked at, whatever the padding is */

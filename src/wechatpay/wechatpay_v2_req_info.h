@@ -39,7 +39,8 @@ wechatpay_error_e wechatpay_v2_req_info_decode(wechatpay_str_t req_info,
  * Decrypts blocks, at least one, into plaintext, which has room for as many
  * bytes, and sets *len to what is left without the padding.  Returns
  * WECHATPAY_ERROR_REQ_INFO_KEY where the padding is not PKCS #7's: the
- * key is another one, but for once in about 256 times.
+ * key is another one, but for once in about 256 times; and
+ * WECHATPAY_ERROR_NO_MEMORY where OpenSSL could not even try.
  */
 
 wechatpay_error_e wechatpay_v2_req_info_decrypt(EVP_CIPHER_CTX *cipher,

@@ -406,8 +406,8 @@ wechatpay_v3_notify_decrypt(wechatpay_merchant_t *merchant,
                                               envelope->associated_data,
                                               ciphertext, plaintext,
                                               &text->len);
-        if (error == WECHATPAY_OK) {
-            return WECHATPAY_OK;
+        if (error == WECHATPAY_OK || error == WECHATPAY_ERROR_NO_MEMORY) {
+            return error;
         }
     }
 

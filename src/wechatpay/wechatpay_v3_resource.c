@@ -83,9 +83,15 @@ wechatpay_v3_resource_decrypt(EVP_CIPHER_CTX *cipher, wechatpay_str_t nonce,
         || EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_SET_TAG,
                                WECHATPAY_V3_TAG_LEN,
                                (void *) (ciphertext.data + size))
-           != 1
-        || EVP_DecryptFinal_ex(cipher, plaintext + size, &n) != 1)
+           != 1)
     {
+        /* it is only at the end that the key and the tag are proved */
+
+        ERR_clear_error();
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    if (EVP_DecryptFinal_ex(cipher, plaintext + size, &n) != 1) {
         ERR_clear_error();
         return WECHATPAY_ERROR_RESOURCE_KEY;
     }

@@ -40,7 +40,8 @@ wechatpay_error_e wechatpay_v3_resource_decode(wechatpay_str_t base64,
  * Decrypts what wechatpay_v3_resource_decode() gave into plaintext, which has
  * room for as many bytes, and sets *len.  nonce is WECHATPAY_V3_NONCE_LEN
  * bytes long; the associated data may be empty.  On an error, which is
- * WECHATPAY_ERROR_RESOURCE_KEY, what is in plaintext means nothing.
+ * WECHATPAY_ERROR_RESOURCE_KEY, or WECHATPAY_ERROR_NO_MEMORY where OpenSSL could
+ * not even try, what is in plaintext means nothing.
  */
 
 wechatpay_error_e wechatpay_v3_resource_decrypt(EVP_CIPHER_CTX *cipher,

@@ -189,7 +189,11 @@ wechatpay_xml_parse(wechatpay_xml_parser_t *parser, wechatpay_str_t text,
         return parser->error;
     }
 
-    if (ctxt->errNo == XML_ERR_NO_MEMORY) {
+    /* where it has no memory to begin with, libxml2 says nothing at all */
+
+    if (ctxt->errNo == XML_ERR_NO_MEMORY
+        || (ctxt->errNo == XML_ERR_OK && xml->root.len == 0))
+    {
         return WECHATPAY_ERROR_NO_MEMORY;
     }
 
@@ -608,12 +612,14 @@ wechatpay_xml_broken(void *data, wechatpay_xml_error_t error)
 {
     wechatpay_xml_parser_t  *parser = data;
 
-    if (error->level != XML_ERR_FATAL || error->code == XML_ERR_NO_MEMORY) {
+    if (error->level != XML_ERR_FATAL) {
         return;
     }
 
     if (parser->error == WECHATPAY_OK) {
-        parser->error = WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
+        parser->error = (error->code == XML_ERR_NO_MEMORY)
+                        ? WECHATPAY_ERROR_NO_MEMORY
+                        : WECHATPAY_ERROR_XML_NOT_WELL_FORMED;
     }
 
     /*
