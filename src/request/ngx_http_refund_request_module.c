@@ -507,6 +507,9 @@ ngx_http_refund_request_init_event(ngx_conf_t *cf,
     }
 
     target = ngx_array_push(conf->event->targets);
+    if (target == NULL) {
+        return NGX_ERROR;
+    }
 
     ngx_memzero(target, sizeof(ngx_http_refund_target_conf_t));
 
