@@ -10,6 +10,7 @@
 #   make coverage   which lines and branches of the C the tests reach
 #   make chaos      faults of all kinds at random, for SECONDS=60, by SEED=1
 #   make soak       hours of chaos, of reloads and of fuzzing: t/soak/soak.mk
+#   make torture    every call that can fail made to fail once
 #   make bench      what a notify costs, and other figures: bench/bench.mk
 #   make test-trixie    the suite in a Debian 13, which it makes
 #   make deb            build/libnginx-mod-http-refund-notify_*.deb
@@ -220,6 +221,6 @@ clean:
 
 include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk
 include t/model/model.mk t/fuzz/fuzz.mk
-include t/chaos/chaos.mk t/soak/soak.mk
+include t/chaos/chaos.mk t/soak/soak.mk t/torture/torture.mk
 include t/coverage/coverage.mk
 include bench/bench.mk

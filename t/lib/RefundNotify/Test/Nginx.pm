@@ -11,6 +11,7 @@ package RefundNotify::Test::Nginx;
 #       patience => 20,            s that it may take to start, and to stop
 #       daemon => 1,               in the background, as upgrade() needs it
 #       under => [ command ],      in one process, as that command's argument
+#       preload => [ path ],       shared objects that are loaded before it
 #       allow => [ qr//, ... ])    lines of error.log that are expected here
 #
 # Placeholders: %%NAME%% is vars' value; %%DIR%% the directory, %%ROOT%% the
@@ -279,7 +280,10 @@ sub _binary {
 sub _environment {
     my ($self) = @_;
 
-    return {} if !$ENV{REFUND_NOTIFY_SANITIZE};
+    my @preload = @{ $self->{preload} || [] };
+
+    return @preload ? { LD_PRELOAD => "@preload" } : {}
+        if !$ENV{REFUND_NOTIFY_SANITIZE};
 
     chomp(my @libraries = map { scalar qx(gcc -print-file-name=$_) }
                               qw(libasan.so libubsan.so));
@@ -294,7 +298,7 @@ sub _environment {
         "leak:ngx_regex_compile\nleak:SSL_SESSION_new\n");
 
     return {
-        LD_PRELOAD => "@libraries",
+        LD_PRELOAD => "@libraries @preload",
         ASAN_OPTIONS => "detect_leaks=1:fast_unwind_on_malloc=0:"
                         . "log_path=$self->{dir}/asan",
         UBSAN_OPTIONS => "print_stacktrace=1:log_path=$self->{dir}/ubsan",
@@ -452,7 +456,7 @@ sub config_test {
     local $ENV{REFUND_NOTIFY_VALGRIND};
     my %environment = %{ $self->_environment };
     $environment{ASAN_OPTIONS} =~ s/detect_leaks=1/detect_leaks=0/
-        if %environment;
+        if $environment{ASAN_OPTIONS};
 
     my $status = stop_process(
         spawn([ @{ $self->_command('test.conf', $log) }, '-t' ],

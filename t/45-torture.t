@@ -1,0 +1,771 @@
+#!/usr/bin/perl
+
+# Every call of the module that can fail is made to fail once, while notifies
+# and refunds of all kinds go through one worker, which has to live through all
+# of it: t/torture/torture.c says how.  Of each request so many calls are
+# counted; then it is made again for each of them, and that one fails.  The
+# answer is no SUCCESS without the business app's, and none of WeChat Pay's
+# fault; the same again is accepted when the lease is over, and was delivered
+# under a higher attempt if at all; the next one is served; and in the end no
+# connection is left, and nothing has leaked.
+#
+# Here some of the calls, by TORTURE_SEED (1); "make torture": all, what the
+# libraries allocate too, and which calls never failed.
+
+use lib 't/lib';
+use RefundNotify::Test;
+
+use List::Util qw(shuffle);
+use POSIX ();
+use RefundNotify::Test::Util qw(read_file write_file);
+use Time::HiRes qw(sleep time);
+
+my $full = $ENV{TORTURE_FULL};
+
+plan(skip_all => 'the sanitizers, and amd64, are needed')
+    if !($ENV{REFUND_NOTIFY_SANITIZE} || $full)
+       || (POSIX::uname())[4] ne 'x86_64';
+
+alarm slow(3600) if $full;
+srand($ENV{TORTURE_SEED} // 1);
+
+my $conf = <<'EOC';
+%%GLOBALS%%
+worker_processes 1;
+
+thread_pool default threads=1;
+
+events {
+    worker_connections 256;
+}
+
+http {
+    %%HTTP%%
+
+    log_format notify '$refund_notify_result "$refund_notify_reason" '
+                      '$refund_notify_version $refund_notify_merchant '
+                      '$refund_notify_id $refund_notify_status '
+                      '$refund_notify_refund_id $refund_notify_attempt '
+                      '$refund_notify_out_refund_no $refund_notify_store_time '
+                      '$refund_notify_out_trade_no '
+                      '$refund_notify_upstream_time';
+    access_log %%DIR%%/notify.log notify;
+
+    %%MERCHANTS%%
+
+    refund_store local  shm:10m;
+    refund_store redis  redis://127.0.0.1:%%REDIS%% prefix=t: timeout=1s
+                        cache=off;
+    refund_store cached redis://127.0.0.1:%%REDIS%% prefix=c: timeout=1s;
+
+    upstream api.mch.weixin.qq.com {
+        server 127.0.0.1:%%PAY%% max_fails=0;
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        refund_notify_lease 5s;
+
+        location = /shm {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store local;
+        }
+
+        location = /two {
+            set $merchant shop;
+            refund_notify $merchant;
+            refund_notify_pass /internal/refunds$merchant name=orders;
+            refund_notify_pass /internal/ledger name=ledger;
+            refund_notify_store local;
+            refund_notify_signing_key_file whsec;
+        }
+
+        location = /code {
+            refund_notify shop;
+            refund_notify_pass /internal/code name=code;
+            refund_notify_store local;
+            refund_notify_ack code;
+        }
+
+        location = /redis {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store redis;
+        }
+
+        location = /cached {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store cached;
+        }
+
+        location /internal/ {
+            internal;
+            proxy_pass http://127.0.0.1:%%APP%%/;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+
+        location /v3 {
+            refund_request shop;
+            refund_request_pass /internal/pay;
+            refund_request_store local;
+            refund_request_error_rate 60000r/s;
+        }
+
+        location /v2 {
+            refund_request shop;
+            refund_request_api v2;
+            refund_request_pass /internal/pay;
+            refund_request_error_rate 60000r/s;
+        }
+
+        location /threads {
+            refund_request shop;
+            refund_request_pass /internal/pay;
+            refund_request_pass_event /internal/refunds name=orders;
+            refund_request_store redis;
+            refund_request_threads on;
+            refund_request_error_rate 60000r/s;
+        }
+
+        location /internal/pay/ {
+            internal;
+            proxy_pass https://api.mch.weixin.qq.com/;
+            proxy_ssl_certificate %%FILES%%/shop-apiclient_cert.pem;
+            proxy_ssl_certificate_key %%FILES%%/shop-apiclient_key.pem;
+            %%INCLUDE%%
+        }
+
+        location /status {
+            refund_status;
+        }
+
+        location = /connections {
+            stub_status;
+            access_log off;
+        }
+    }
+}
+EOC
+
+my $LEASE = 5;
+
+# Bits of torture.c's list of objects: libxml2, libcrypto, and hiredis.  Hiredis
+# 0.14 crashes where its output buffer cannot be made anew (redisBufferWrite),
+# Jansson 2.14 where the buffer of a token cannot grow (lex_save): not tried.
+
+my $MODULE = 1;
+my $LIBRARIES = 2 | 16 | (hiredis() >= 1 ? 8 : 0);
+
+my $dir = scratch_dir();
+my $source = 't/torture/torture.c';
+my $control = write_file("$dir/torture", "\0" x (32 + 16 * 8192));
+
+system(qw(cc -std=gnu99 -O2 -Wall -Wextra -Werror -shared -fPIC -o),
+       "$dir/torture.so", $source) == 0
+    or die "cc: $source: $?\n";
+
+$ENV{REFUND_NOTIFY_TORTURE} = $control;
+
+my $pay = wechatpay();
+my $shop = $pay->merchant(app_id => [ 'wx8888888888888881' ],
+                          merchant_serial => '5157F09EFDC047057A01');
+my $app = business_app({ path => '/code', body => '{"code":"SUCCESS"}' });
+my $redis = redis();
+my $server = wechatpay_server(merchants => [ $shop ]);
+my $text = with_merchants($conf, $shop);
+my $nginx = nginx($text,
+                  files => { whsec => 'whsec_' . 'a' x 44 },
+                  vars => { APP => $app->port, REDIS => $redis->port,
+                            PAY => $server->port, FILES => $dir,
+                            INCLUDE => $server->include },
+                  preload => [ "$dir/torture.so" ],
+                  allow => [ qr/\[emerg\]/ ]);
+my $client = client($nginx);
+my $caller = caller_of($nginx);
+my ($worker) = $nginx->workers;
+
+my (%targets, %attempts, @unfinished, %failed);
+
+
+# The major version of the hiredis that the module was linked with.
+
+sub hiredis {
+    my ($major) = read_file(RefundNotify::Test::Nginx::module_path())
+                  =~ /\blibhiredis\.so\.(\d+)/;
+    return $major;
+}
+
+
+# Calls $first to $last from now on fail, of those objects; none: $objects 0.
+
+sub arm {
+    my ($objects, $first, $last) = @_;
+
+    open my $file, '+<:raw', $control or die "$control: $!\n";
+    syswrite $file, pack 'L', 0;
+    sysseek $file, 8, 0;
+    syswrite $file, pack 'L4Q', 0, $first, $last, 0, 0;
+    sysseek $file, 0, 0;
+    syswrite $file, pack 'L', $objects;
+    close $file;
+    return;
+}
+
+
+# How many calls there were, how many failed, and the first that did.
+
+sub disarm {
+    open my $file, '+<:raw', $control or die "$control: $!\n";
+    syswrite $file, pack 'L', 0;
+    sysread $file, my $head, 28;
+    close $file;
+
+    return (unpack 'x4 L x8 L Q', $head);
+}
+
+
+sub answer {
+    my ($path, $notify) = @_;
+
+    return $pay->answer($notify, $client->post($path, $notify));
+}
+
+
+# What the app has been given since: the targets of each event that accepted,
+# and the attempts of each.
+
+sub look {
+    my @wrong;
+
+    for ($app->requests) {
+        my $target = "$_->{id} $_->{path}";
+        my $attempt = $_->{headers}{'refund-attempt'};
+
+        push @wrong, "$target: attempt $attempt after $attempts{$target}[-1]"
+            if $attempts{$target} && $attempt <= $attempts{$target}[-1];
+        push @{ $attempts{$target} }, $attempt;
+        $targets{ $_->{id} }{ $_->{path} } = 1;
+    }
+
+    $app->forget;
+    return @wrong;
+}
+
+
+# How often a notify was given to the app.
+
+sub deliveries {
+    my ($notify) = @_;
+
+    look();
+    return scalar map { @{ $attempts{$_} } }
+                      grep { /^\Q$notify->{event_id}\E / } keys %attempts;
+}
+
+
+# A notify while calls fail, what it was answered, and the same again.
+
+sub notify {
+    my ($case, $objects, $first, $last) = @_;
+
+    my ($path, $make) = @$case{qw(path make)};
+    my $targets = $case->{targets} // 1;
+    my $notify = $make->();
+    my $id = $notify->{event_id};
+    my @wrong = look();
+
+    arm($objects, $first, $last);
+    my $answer = answer($path, $notify);
+    my ($calls, $failed, $key) = disarm();
+
+    push @wrong, look();
+
+    my $accepted = keys %{ $targets{$id} // {} };
+
+    if ($case->{forged}) {
+        push @wrong, "forged: $answer"
+            if $answer !~ /^(?:$case->{forged}|store_error|5..\b.*)/s
+               && $answer !~ /^0 /;
+        push @wrong, 'forged, and delivered' if $accepted;
+        return ($calls, $failed, $key, $answer, @wrong);
+    }
+
+    push @wrong, "$answer, and $accepted accepted"
+        if $answer eq 'SUCCESS'
+           && ($accepted != $targets
+               || ($case->{usual} // '') eq 'upstream_error');
+
+    # OpenSSL tells a wrong signature and one that it has no memory to verify
+    # alike
+
+    push @wrong, $answer
+        if $answer !~ /^(?:SUCCESS|store_error|in_flight|upstream_error
+                           |deadline|5\d\d\ .*|0\ .*closed)$/xs
+           && !($answer eq 'unverified'
+                && site($key) =~ /^EVP_PKEY_verify | in libcrypto/);
+
+    my $deliveries = deliveries($notify);
+    my $again = answer($path, $notify);
+
+    push @wrong, look();
+    push @wrong, 'SUCCESS, and delivered again'
+        if $answer eq 'SUCCESS' && deliveries($notify) != $deliveries;
+    push @wrong, "again: $again"
+        if $again !~ /^(?:SUCCESS|in_flight)$/
+           && $again ne ($case->{usual} // '');
+    push @unfinished, [ $case, $notify, $key, $answer ]
+        if $again ne 'SUCCESS';
+
+    return ($calls, $failed, $key, $answer, @wrong);
+}
+
+
+# A call for a refund likewise: booked once, and accepted when it is repeated.
+
+sub refund {
+    my ($case, $objects, $first, $last) = @_;
+
+    my $body = $caller->body;
+    my $booked = $server->refunds;
+    my @call = ('POST', $case->{path}, $body);
+    my @wrong;
+
+    if ($case->{query}) {
+        my $created = $caller->call(@call)->{line};
+
+        push @wrong, "created: $created" if $created ne '200 accepted';
+        @call = ('GET', "$case->{path}/$body->{out_refund_no}");
+    }
+
+    arm($objects, $first, $last);
+    my $answer = $caller->call(@call)->{line};
+    my ($calls, $failed, $key) = disarm();
+
+    push @wrong, $answer
+        if $answer !~ /^(?:200\ accepted | 5\d\d\ .* | 0\ .*closed)$/xs
+    ;
+    push @wrong, 'accepted, and not booked'
+        if $answer eq '200 accepted' && $server->refunds != $booked + 1;
+
+    my $again = $caller->call(@call)->{line};
+
+    push @wrong, "again: $again"
+        if $again ne '200 accepted' && $again !~ /^5/;
+    push @unfinished, [ $case, \@call, $key, $answer ]
+        if $again ne '200 accepted';
+
+    return ($calls, $failed, $key, $answer, @wrong);
+}
+
+
+sub status {
+    my ($case, $objects, $first, $last) = @_;
+
+    arm($objects, $first, $last);
+    my $response = $client->request('GET', $case->{path},
+                                    [ Accept => $case->{accept} // '*/*' ]);
+    my ($calls, $failed, $key) = disarm();
+
+    return ($calls, $failed, $key, $response->{status},
+            $response->{status} =~ /^(?:200|5\d\d|0)$/
+            ? () : "$response->{status}");
+}
+
+
+# Each kind of request: what makes it, what it is answered when nothing fails,
+# and what its check has to know.
+
+my $v2 = sub { $pay->v2_notify($shop) };
+my $v3 = sub { $pay->v3_notify($shop) };
+
+sub known {
+    my ($path, $make) = @_;
+
+    return sub {
+        my $notify = $make->();
+
+        wait_until(sub { answer($path, $notify) eq 'SUCCESS' }, 20);
+        return $notify;
+    };
+}
+
+
+sub refused {
+    my ($make) = @_;
+
+    return sub {
+        my $notify = $make->();
+
+        $app->rules({ path => '/code', body => '{"code":"SUCCESS"}' },
+                    { id => $notify->{event_id}, status => 500, times => 1 });
+        return $notify;
+    };
+}
+
+
+# What was refused by the app, sent again: the record is taken over.
+
+sub released {
+    my ($path, $make) = @_;
+
+    return sub {
+        my $notify = refused($make)->();
+
+        answer($path, $notify);
+        look();
+        delete $targets{ $notify->{event_id} };
+        return $notify;
+    };
+}
+
+
+# Redis has closed the connections, so that they are made again.
+
+sub severed {
+    my ($make) = @_;
+
+    return sub {
+        my $notify = $make->();
+
+        $redis->command(qw(CLIENT KILL TYPE normal));
+        sleep 0.01;
+        return $notify;
+    };
+}
+
+
+my @cases = (
+    map({
+        my ($version, $make) = @$_;
+        my $forged = $version eq 'v2'
+            ? { forged => 'undecryptable',
+                make => sub { $pay->v2_notify($shop, -key => 'k' x 32) } }
+            : { forged => 'unverified',
+                make => sub { $pay->v3_notify($shop, -signature => sub {
+                    my ($signature) = @_;
+                    $signature =~ tr/A-Za-z/B-ZAb-za/;
+                    return $signature;
+                }) } };
+
+        map { +{ %$_, name => "$version, $_->{name}", run => \&notify } } (
+            { name => 'shm', path => '/shm', make => $make },
+            { name => 'two targets, signed', path => '/two', make => $make,
+              targets => 2 },
+            { name => 'an answer read', path => '/code', make => $make },
+            { name => 'Redis', path => '/redis', make => $make },
+            { name => 'Redis, cached', path => '/cached', make => $make },
+            { name => 'Redis, severed', path => '/redis', any => 1,
+              make => severed($make) },
+            { name => 'duplicate, shm', path => '/shm',
+              make => known('/shm', $make) },
+            { name => 'duplicate, Redis', path => '/redis',
+              make => known('/redis', $make) },
+            { name => 'duplicate, cached', path => '/cached',
+              make => known('/cached', $make) },
+            { name => 'refused, shm', path => '/shm', usual => 'upstream_error',
+              make => refused($make) },
+            { name => 'refused, Redis', path => '/redis',
+              usual => 'upstream_error', make => refused($make) },
+            { name => 'taken over, shm', path => '/shm',
+              make => released('/shm', $make) },
+            { name => 'taken over, Redis', path => '/redis',
+              make => released('/redis', $make) },
+            { name => 'forged', path => '/shm', usual => $forged->{forged},
+              %$forged },
+        );
+    } [ v2 => $v2 ], [ v3 => $v3 ]),
+
+    map({ +{ %$_, run => \&refund, usual => '200 accepted' } } (
+        { name => 'create, v3', path => '/v3' },
+        { name => 'create, v2', path => '/v2' },
+        { name => 'create, in a thread', path => '/threads' },
+        { name => 'query, v3', path => '/v3', query => 1 },
+        { name => 'query, v2', path => '/v2', query => 1 },
+    )),
+
+    map({ +{ %$_, run => \&status, usual => 200 } } (
+        { name => 'status', path => '/status' },
+        { name => 'status, JSON', path => '/status',
+          accept => 'application/json' },
+        { name => 'status, page', path => '/status', accept => 'text/html' },
+    )),
+);
+
+
+# Is all as before, so that the next round is one of its own?
+
+sub well {
+    my ($path) = @_;
+
+    my $last;
+
+    return wait_until(sub {
+        $last = answer($path, $v2->());
+        return $last eq 'SUCCESS';
+    }, 20) ? () : "then: $last";
+}
+
+
+sub torture {
+    my ($case, $objects, $share) = @_;
+
+    my $path = $case->{path} =~ /redis|cached|threads/ ? '/redis' : '/shm';
+    my ($calls, $failed, $key, $answer, @wrong)
+        = $case->{run}->($case, $objects, 0, 0);
+    my $usual = $case->{usual} // 'SUCCESS';
+
+    my $name = $case->{name} . ($objects == $MODULE ? '' : ', libraries');
+
+    is($answer, $usual, "$name: $calls calls") if !$case->{any};
+    cmp_ok($calls, '>', 0, "$name: they are counted") if $objects == $MODULE;
+
+    my %answers;
+    my @which = 1 .. $calls;
+
+    # a share of them, or so many
+
+    $share = int($share < 1 ? $share * @which + 1 : @which) if $share <= 1;
+    @which = sort { $a <=> $b } (shuffle @which)[0 .. $share - 1]
+        if $share < @which;
+
+    for my $call (@which) {
+        my ($n, $failed, $key, $answer, @bad)
+            = $case->{run}->($case, $objects, $call, $call);
+
+        push @bad, well($path);
+        push @bad, 'the worker died' if ($nginx->workers)[0] != $worker;
+        $answers{ length $answer > 30 ? substr $answer, 0, 30 : $answer }++;
+        $failed{$key}{$answer}++ if $failed;
+        push @wrong, map { sprintf '%d (%s): %s', $call, site($key), $_ } @bad;
+        ($worker) = $nginx->workers;
+    }
+
+    is(join("\n", @wrong), '', "$name: "
+       . join ', ', map { "$answers{$_} $_" } sort keys %answers);
+    return;
+}
+
+
+# What a call is called, by its key: the symbol, and file and line.
+
+my (@symbols, @objects, %places);
+
+{
+    my $c = read_file($source);
+
+    @objects = $c =~ /^    "(\w+\.so)"/mg;
+    @symbols = $c =~ /^    \{ "(\w+)", /mg;
+}
+
+sub site {
+    my ($key) = @_;
+
+    return 'none' if !$key;
+
+    my $object = $key >> 60;
+    my $symbol = $symbols[($key >> 48 & 0xfff) - 1];
+    my $offset = $key & (1 << 48) - 1;
+
+    return "$symbol in $objects[$object]" if $object || !$offset;
+
+    return "$symbol at " . (places($offset))[0];
+}
+
+
+# The lines of calls that return to these places in the module.
+
+sub places {
+    my (@offsets) = @_;
+
+    if (my @unknown = grep { !$places{$_} } @offsets) {
+        my $list = write_file("$dir/offsets",
+                              join '', map { sprintf "%x\n", $_ - 1 } @unknown);
+        my $module = $nginx->module_path;
+
+        @places{@unknown} = map { m{([^/]+:\d+)[^/]*$} ? $1 : '?' }
+                            split /\n/, qx(addr2line -e $module <$list);
+    }
+
+    return @places{@offsets};
+}
+
+
+# What a worker has open.
+
+sub descriptors {
+    return scalar(() = glob "/proc/$worker/fd/*");
+}
+
+
+sub connections {
+    my ($active) = $client->request('GET', '/connections')->{body}
+                   =~ /^Active connections: (\d+)/;
+    return $active // 0;
+}
+
+
+well('/shm'), well('/redis');
+
+my $descriptors = descriptors();
+
+torture($_, $MODULE, $full ? 1 : 0.1) for @cases;
+
+if ($full) {
+    torture($_, $LIBRARIES, 100) for grep { $_->{run} != \&status } @cases;
+}
+
+
+# When the leases are over.  What was answered SUCCESS is not delivered again.
+
+my @wrong;
+
+for (@unfinished) {
+    my ($case, $notify, $key, $was) = @$_;
+    my $refund = $case->{run} == \&refund;
+    my $deliveries = $refund || deliveries($notify);
+    my $answer;
+
+    wait_until(sub {
+        $answer = $refund
+                  ? $caller->call(@$notify)->{line}
+                  : answer($case->{path}, $notify);
+        sleep 0.05 if $answer =~ /^in_flight|^5/;
+        return $answer =~ /^(?:SUCCESS|200 accepted)$/;
+    }, 3 * $LEASE);
+
+    push @wrong, "$case->{name} (" . site($key) . "): $was, in the end $answer"
+        if $answer !~ /^(?:SUCCESS|200 accepted)$/;
+    push @wrong, "$case->{name} (" . site($key) . "): SUCCESS, and delivered"
+        if $was eq 'SUCCESS' && deliveries($notify) != $deliveries;
+}
+
+is(join("\n", @wrong), '', 'in the end all are accepted: ' . @unfinished);
+ok(wait_until(sub { connections() == 1 }, 20), 'no connection is left')
+    or diag(connections());
+cmp_ok(descriptors(), '<=', $descriptors, 'nor anything else open');
+
+
+# The configuration read: what fails there is refused, by nginx -t, and by a
+# reload, which leaves all as it was.
+
+sub start_up {
+    my ($name, $share, $try) = @_;
+
+    arm($MODULE, 0, 0);
+    my ($code) = $nginx->config_test($text);
+    my ($calls) = disarm();
+    my (@wrong, %answers);
+
+    is($code, 0, "$name: $calls calls");
+
+    my @which = sort { $a <=> $b }
+                     (shuffle 1 .. $calls)[0 .. $share * ($calls - 1)];
+
+    for my $call (@which) {
+        arm($MODULE, $call, $call);
+        my @bad = $try->();
+        my ($n, $failed, $key) = disarm();
+
+        next if !$failed;
+
+        $failed{$key}{$name . (@bad ? ' passed' : ' refused')}++;
+        push @wrong, map { sprintf '%d (%s): %s', $call, site($key), $_ } @bad;
+    }
+
+    is(join("\n", @wrong), '', "$name: refused " . @which . ' times');
+    return;
+}
+
+
+start_up('nginx -t', $full ? 1 : 0.02, sub {
+    my ($code) = $nginx->config_test($text);
+
+    return $code == 1 ? () : $code == 0 ? 'passed' : "ended by $code";
+});
+
+# nginx does not say that it has no memory for a configuration: where nothing
+# comes of a reload it is not waited for.
+
+start_up('reload', $full ? 1 : 0.02, sub {
+    $nginx->signal('HUP');
+    wait_until(sub {
+        return unpack('x20 L', read_file($control))
+               || grep { $_ != $worker } $nginx->workers;
+    }, 20);
+    sleep 0.2;
+
+    my @workers = $nginx->workers;
+    my @wrong = "@workers" eq $worker ? () : 'passed';
+
+    ($worker) = grep { $_ != $worker } @workers if @wrong;
+    return @wrong, well('/shm');
+});
+
+ok($nginx->reload, 'and at last a reload as any');
+
+
+# What the module calls that can fail, as it was linked: each such call, and
+# what came of its failing; those that no request here came by are told.
+
+if ($full) {
+    my (%row, @never);
+    my $wanted = join '|', @symbols;
+    my $sites = substr read_file($control), 32;
+
+    for (unpack '(a16)*', $sites) {
+        my ($key, $hits, $fails) = unpack 'QLL', $_;
+        my $offset = $key & (1 << 48) - 1;
+
+        next if !$key || $key >> 60;
+        places($offset) if $offset;
+
+        my $row = $row{ site($key) } //= {};
+
+        $row->{hits} += $hits;
+        $row->{fails} += $fails;
+        $row->{answers}{$_} += $failed{$key}{$_}
+            for keys %{ $failed{$key} // {} };
+    }
+
+    my ($symbol, @calls);
+
+    open my $objdump, '-|', 'objdump', '-d', '--no-show-raw-insn',
+                            $nginx->module_path
+        or die "objdump: $!\n";
+
+    while (<$objdump>) {
+        push @calls, [ $symbol, hex $1 ] if $symbol && /^ +([0-9a-f]+):/;
+        $symbol = /\tcall .*<($wanted)\@plt>/ ? $1 : undef;
+    }
+
+    close $objdump;
+    places(map { $_->[1] } @calls);
+
+    for (@calls) {
+        $row{ "$_->[0] at " . (places($_->[1]))[0] } //= { hits => 0,
+                                                           fails => 0 };
+    }
+
+    my $table = '';
+
+    for (sort { ($a =~ / (\S+)$/)[0] cmp ($b =~ / (\S+)$/)[0] } keys %row) {
+        my $answers = $row{$_}{answers} // {};
+
+        $table .= sprintf "%-70s %6d %5d  %s\n", $_,
+                          @{ $row{$_} }{qw(hits fails)},
+                          join ", ", map { "$answers->{$_} "
+                                           . substr $_, 0, 40 }
+                                         sort keys %$answers;
+        push @never, $_ if !$row{$_}{fails};
+    }
+
+    write_file($ENV{TORTURE_TABLE}, $table) if $ENV{TORTURE_TABLE};
+    diag(scalar keys %row, ' calls, of which ', scalar @never,
+         " never failed:\n", map { "  $_\n" } @never);
+}
+
+$nginx->stop;
+done_testing;
