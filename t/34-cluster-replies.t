@@ -214,16 +214,20 @@ my $MOVED = 'the key is on another node of the Redis Cluster';
 my $LATER = 'the Redis Cluster is moving the keys';
 my $DOWN = 'the Redis Cluster is down';
 
+# the map goes on naming A: it may have been read anew when the app has accepted
+
+my $MOVED_ON = qr/^A:SET A:GET B:SET B:GET (?:A:SET )?B:SET$/;
+
 for ([ 'MOVED', { all => "-MOVED 1 $TO_B" }, {}, 'delivered', undef, 1,
-       'A:SET A:GET B:SET B:GET B:SET' ],
+       $MOVED_ON ],
      [ 'moved between the two', { GET => "-MOVED 1 $TO_B" }, {},
-       'delivered', undef, 1, 'A:SET A:GET B:GET B:SET' ],
+       'delivered', undef, 1, qr/^A:SET A:GET B:GET [AB]:SET$/ ],
      [ 'MOVED without a host',
        { all => '-MOVED 1 :' . $node_b->port . "\r\n" }, {}, 'delivered',
-       undef, 1, 'A:SET A:GET B:SET B:GET B:SET' ],
+       undef, 1, $MOVED_ON ],
      [ 'MOVED to a host that is not known',
        { all => '-MOVED 1 ?:' . $node_b->port . "\r\n" }, {},
-       'delivered', undef, 1, 'A:SET A:GET B:SET B:GET B:SET' ],
+       'delivered', undef, 1, $MOVED_ON ],
      [ 'MOVED in a circle', { all => "-MOVED 1 $TO_B" },
        { all => "-MOVED 1 $TO_A" }, 'store_error', $MOVED, undef,
        'A:SET A:GET B:SET B:GET A:SET A:GET B:SET B:GET A:SET A:GET '
