@@ -35,6 +35,7 @@ http {
     refund_store patient  redis://127.0.0.1:%%REDIS%% prefix=t: timeout=2s;
     refund_store scripted redis://127.0.0.1:%%SCRIPTED%% prefix=t: cache=off
                           timeout=%%TIMEOUT%%ms;
+    refund_store slowly   redis://127.0.0.1:%%SCRIPTED%% prefix=t: timeout=2s;
 
     refund_store unix     redis://unix:%%SOCKET%% prefix=t: timeout=2s;
     refund_store database redis://127.0.0.1:%%LOCKED%%/5 prefix=t: timeout=2s
@@ -79,6 +80,13 @@ http {
             refund_notify shop;
             refund_notify_pass /internal/refunds name=orders;
             refund_notify_store patient;
+            refund_notify_lease 10s;
+        }
+
+        location = /slowly {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store slowly;
             refund_notify_lease 10s;
         }
 
@@ -877,7 +885,7 @@ my $GET = "\$@{[48 + length 1000 * $LEASE]}\r\nP $owner 1 @{[1000 * $LEASE]}"
     my $notify = notify();
 
     $scripted->rules({ split => 1, every => 0.001 });
-    answers('byte by byte', '/scripted', $notify, 'delivered');
+    answers('byte by byte', '/slowly', $notify, 'delivered');
     like(record($notify, $scripted->{redis}), qr/^D/,
          'byte by byte: its record');
 }
