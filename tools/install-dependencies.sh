@@ -33,8 +33,8 @@ if [ "${STORE-}" = redis ]; then
     demo="$demo redis-server"
 fi
 
-suite="$simulators ca-certificates chromium chromium-driver curl openssl
-       pkg-config prometheus python3-jsonschema redis-server strace"
+suite="$simulators ca-certificates chromium chromium-driver curl libfaketime
+       openssl pkg-config prometheus python3-jsonschema redis-server strace"
 
 # Debian's nodejs comes without npm, others' with one that Debian's cannot join.
 

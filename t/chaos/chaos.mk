@@ -3,7 +3,8 @@
 #   make chaos SECONDS=60 SEED=1 RATE=120   so many fresh events a second for so
 #                                           long, and the faults of that seed;
 #                                           without SEED of another each time;
-#                                           EVENTS: so many at least
+#                                           EVENTS: so many at least; FAULTS:
+#                                           those whose names match it only
 
 SECONDS = 60
 RATE = 120
@@ -13,5 +14,5 @@ RATE = 120
 chaos: all
 	@tools/install-dependencies.sh build suite
 	@CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) CHAOS_RATE=$(RATE) \
-	 CHAOS_EVENTS=$(EVENTS) \
+	 CHAOS_EVENTS=$(EVENTS) CHAOS_FAULTS='$(FAULTS)' \
 	 REFUND_NOTIFY_MODULE=$(abspath $(MODULE)) prove -v -It/lib t/chaos

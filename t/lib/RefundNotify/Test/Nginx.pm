@@ -12,6 +12,7 @@ package RefundNotify::Test::Nginx;
 #       daemon => 1,               in the background, as upgrade() needs it
 #       under => [ command ],      in one process, as that command's argument
 #       preload => [ path ],       shared objects that are loaded before it
+#       environment => { NAME => value },   of a new binary, too
 #       allow => [ qr//, ... ])    lines of error.log that are expected here
 #
 # Placeholders: %%NAME%% is vars' value; %%DIR%% the directory, %%ROOT%% the
@@ -24,6 +25,8 @@ package RefundNotify::Test::Nginx;
 #
 #   start                          until it listens; dies if it does not
 #   stop                           SIGQUIT, waits; false if it had to be killed
+#   lose_master                    SIGKILL to the master alone; the pids of its
+#                                  workers, which go on
 #   reload(wait => 0)              SIGHUP, waits until the new workers are there
 #                                  and (unless wait => 0) the old ones gone;
 #                                  false if nginx refused the configuration
@@ -166,6 +169,8 @@ sub _globals {
     push @lines, 'master_process off;'
         if $ENV{REFUND_NOTIFY_VALGRIND} || $self->{under};
 
+    push @lines, map { "env $_;" } sort keys %{ $self->{environment} || {} };
+
     if ($ENV{REFUND_NOTIFY_SANITIZE}) {
         push @lines, map { "env $_;" }
                          qw(LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS);
@@ -282,7 +287,8 @@ sub _environment {
 
     my @preload = @{ $self->{preload} || [] };
 
-    return @preload ? { LD_PRELOAD => "@preload" } : {}
+    return { %{ $self->{environment} || {} },
+             @preload ? (LD_PRELOAD => "@preload") : () }
         if !$ENV{REFUND_NOTIFY_SANITIZE};
 
     chomp(my @libraries = map { scalar qx(gcc -print-file-name=$_) }
@@ -338,6 +344,19 @@ sub stop {
 
     disown($self->{pid});
     return $gone ? 1 : 0;
+}
+
+
+sub lose_master {
+    my ($self) = @_;
+
+    my @workers = $self->processes;
+
+    $self->signal('KILL');
+    waitpid $self->{pid}, 0;
+    disown($self->{pid});
+
+    return map { adopt($_) } @workers;
 }
 
 

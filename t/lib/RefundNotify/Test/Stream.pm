@@ -22,7 +22,8 @@ package RefundNotify::Test::Stream;
 #       patience => $seconds,      hangs up when there is no answer by then
 #       leaves => sub { ... },     asked at each send: how the client goes away
 #                                  before it is answered: reset or close, both
-#                                  with half of it sent or all; "" as a rule
+#                                  with half of it sent or all; or "slow": the
+#                                  second half comes bit by bit; "" as a rule
 #       most => $n,                open at once
 #       history => $history)       what is sent and answered is noted there,
 #                                  instead of in what sent() returns
@@ -283,6 +284,12 @@ sub _run {
                         : 'none');
         }
 
+        for my $turn (grep { length $_->{rest} } values %open) {
+            $turn->{connection}->write(
+                substr $turn->{rest}, 0, 1 + rand 40, '');
+            $turn->{sent} = time;
+        }
+
         for my $number (grep { $open{$_}{sent} < $now - $self->{patience} }
                              keys %open)
         {
@@ -341,13 +348,14 @@ sub _send {
 
     $turn->{sent} = time;
 
+    $turn->{rest} = $leaves =~ /half|slow/
+                    ? substr $body, length($body) / 2, length $body, '' : '';
+
     $connection->send('POST', $turn->{path} // $self->{path},
                       [ @{ $notify->{headers} }, Connection => 'close',
-                        'Content-Length' => length $body ],
-                      $leaves =~ /half/ ? substr $body, 0, length($body) / 2
-                                        : $body);
+                        'Content-Length' => length $notify->{body} ], $body);
 
-    if ($leaves && $connection->{socket}) {
+    if ($leaves =~ /reset|close/ && $connection->{socket}) {
         $leaves =~ /reset/ ? $connection->reset : $connection->close;
         $self->_note($turn, 'left');
     }
