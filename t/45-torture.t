@@ -182,7 +182,8 @@ my $nginx = nginx($text,
                             PAY => $server->port, FILES => $dir,
                             INCLUDE => $server->include },
                   preload => [ "$dir/torture.so" ],
-                  allow => [ qr/\[emerg\]/ ]);
+                  allow => [ qr/\[emerg\]/,
+                             qr/\[crit\].*SSL_do_handshake\(\)\ failed/ ]);
 my $client = client($nginx);
 my $caller = caller_of($nginx);
 my ($worker) = $nginx->workers;
