@@ -268,6 +268,33 @@ is($long->{json}{data}{refunds}[499]{out_refund_no}, 'more499', 'the last');
 $server->rules;
 
 
+# An answer of three refunds, of which one was asked for, wherever it stands
+
+for my $n (0 .. 2) {
+    my $mine = $caller->create('/v2', out_refund_no => "three$n")->{json}{data};
+
+    $server->rules({ command => 'query', answer => {
+        refund_count => 3,
+        (map { ("out_refund_no_$_" => $_ == $n ? "three$n" : "other$_",
+                "refund_id_$_" => $_ == $n ? $mine->{refund_id} : "5000$_",
+                "refund_fee_$_" => 1 + $_,
+                "refund_status_$_" => 'PROCESSING') } 0 .. 2),
+    } });
+
+    for my $path ("/v2/three$n", "/v2?refund_id=$mine->{refund_id}") {
+        my $answer = query($path);
+        my $data = $answer->{json}{data};
+
+        is($answer->{line}, '200 accepted', "v2: three refunds, $n is meant");
+        is_deeply([ @$data{qw(refund_id out_refund_no)} ],
+                  [ $mine->{refund_id}, "three$n" ], 'and answered');
+        is($data->{amount}{refund}, 1 + $n, 'with its amount');
+    }
+}
+
+$server->rules;
+
+
 # A service provider's, and its sub-merchants'.
 
 for my $version (qw(v2 v3)) {
