@@ -131,6 +131,7 @@ my $md5 = $pay->merchant(name => 'md5', app_id => [ 'wx8888888888888882' ],
                          public_key_id => [],
                          merchant_serial => '5157F09EFDC047057A02');
 my $agent = $pay->merchant(name => 'agent', app_id => [ 'wx8888888888888883' ],
+                           v2_sign_type => 'HMAC-SHA256',
                            sub_mch_id => [ '1900000998', '1900000999' ],
                            merchant_serial => '5157F09EFDC047057A03');
 my $certified = $pay->merchant(name => 'certificate', public_key_id => [],
