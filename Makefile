@@ -156,6 +156,8 @@ test:
 	@$(MAKE) fuzz
 	$(heading) "the parsers, and a second implementation"
 	@$(MAKE) differential
+	$(heading) "the time that a wrong sign takes"
+	@$(MAKE) timing TIMING_SAMPLES=200000
 	$(heading) "a minute of chaos"
 	@$(MAKE) chaos SECONDS=60 SEED=29
 	$(heading) "the suite under the sanitizers"
@@ -220,7 +222,7 @@ clean:
 
 
 include t/unit/unit.mk t/unit/store/store.mk t/unit/redis/redis.mk
-include t/model/model.mk t/fuzz/fuzz.mk
+include t/model/model.mk t/fuzz/fuzz.mk t/timing/timing.mk
 include t/chaos/chaos.mk t/soak/soak.mk t/torture/torture.mk
 include t/coverage/coverage.mk
 include bench/bench.mk

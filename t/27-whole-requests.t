@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
 # Whole requests, changed at random: bytes, tokens, headers, bodies and their
-# lengths, pipelined, over keepalive, until 5,000 are answered, and for
+# lengths, pipelined, over keepalive, until 10,000 are answered, and for
 # WHOLE_SECONDS at least.  The worker that took the first takes the last;
 # what the business app got is what it gets of the genuine notifies, to the
 # byte, and each of them once.  A run repeats from WHOLE_SEED, but for the keys,
@@ -64,7 +64,7 @@ http {
 }
 EOC
 
-my $ENOUGH = 5000;
+my $ENOUGH = 10_000;
 my $AT_ONCE = 24;
 my $IN_A_ROW = 12;
 
