@@ -103,6 +103,8 @@ sub explained {
 
     my $text = join "\n", grep { !/^#/ } read_lines($path);
 
+    $text =~ s/^\n+//;
+
     return map {
         my ($file, $pattern, $reason) = split /\n\s*/, $_, 3;
         { file => qr/$file/, pattern => qr/$pattern/, used => 0,

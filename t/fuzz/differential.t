@@ -634,7 +634,7 @@ sub v3_wrong {
 
         push @wrong, "$name: " . $json->encode($value) . ', not '
                      . $json->encode($ours)
-            if $json->encode($ours) ne $json->encode($value);
+            if $json->encode(doubles($ours)) ne $json->encode(doubles($value));
     };
 
     for my $name (keys %$theirs) {
@@ -665,6 +665,19 @@ sub v3_wrong {
         if %$data || %amount || %extra || %extra_amount;
 
     return join "\n", @wrong;
+}
+
+
+# Fractions are doubles: 0.1 and 0.10000000000000001 are one.
+
+sub doubles {
+    my ($value) = @_;
+
+    return ref $value eq 'HASH' ? { map { $_ => doubles($value->{$_}) }
+                                        keys %$value }
+           : ref $value eq 'ARRAY' ? [ map { doubles($_) } @$value ]
+           : ref $value eq 'Math::BigFloat' ? sprintf '%.17g', "$value"
+           : $value;
 }
 
 

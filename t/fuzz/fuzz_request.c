@@ -26,6 +26,7 @@
 int __wrap_EVP_PKEY_sign(EVP_PKEY_CTX *ctx, unsigned char *sig,
     size_t *siglen, const unsigned char *tbs, size_t tbslen);
 
+static void fuzz_request_query(wechatpay_str_t text, wechatpay_query_t *query);
 static void fuzz_request_failed(const wechatpay_failure_t *failure);
 static void fuzz_request_call(const wechatpay_request_t *request,
     fuzz_memory_t *memory);
@@ -78,10 +79,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     notify_url = fuzz_str("https://pay.example.com/");
 
-    memset(&query, 0, sizeof(wechatpay_query_t));
-
-    query.out_refund_no = body;
-    query.sub_mch_id = fuzz_str("1900000110");
+    fuzz_request_query(body, &query);
 
     for (version = WECHATPAY_V2; version <= WECHATPAY_V3; version++) {
         fuzz_memory_init(&memory);
@@ -129,6 +127,36 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 
+/* A line each, or one that is out_refund_no. */
+
+static void
+fuzz_request_query(wechatpay_str_t text, wechatpay_query_t *query)
+{
+    size_t                 i;
+    wechatpay_str_t       *values[6];
+    const unsigned char   *lf;
+
+    memset(query, 0, sizeof(wechatpay_query_t));
+
+    values[0] = &query->out_refund_no;
+    values[1] = &query->sub_mch_id;
+    values[2] = &query->refund_id;
+    values[3] = &query->transaction_id;
+    values[4] = &query->out_trade_no;
+    values[5] = &query->offset;
+
+    for (i = 0; i < 6 && text.len != 0; i++) {
+        lf = memchr(text.data, '\n', text.len);
+
+        values[i]->data = text.data;
+        values[i]->len = lf ? (size_t) (lf - text.data) : text.len;
+
+        text.len -= values[i]->len + (lf != NULL);
+        text.data += values[i]->len + (lf != NULL);
+    }
+}
+
+
 /* A field is named, but the caller's own text never goes further than that. */
 
 static void
@@ -146,14 +174,19 @@ fuzz_request_call(const wechatpay_request_t *request, fuzz_memory_t *memory)
 {
     size_t             i;
     json_t            *object;
+    unsigned char      digest[WECHATPAY_REQUEST_DIGEST_LEN];
     wechatpay_call_t   call;
 
-    fuzz_assert(request->out_refund_no.len >= 1
-                && request->out_refund_no.len <= 64);
+    fuzz_assert(request->out_refund_no.len <= 64);
+    fuzz_assert(request->out_refund_no.len != 0
+                || (request->version == WECHATPAY_V2
+                    && request->call == WECHATPAY_CALL_QUERY));
+    fuzz_assert(wechatpay_request_digest(request, digest) == 0);
 
     fuzz_assert(wechatpay_call_prepare(fuzz_shop, request, 1554208460,
-                                       fuzz_str("0"), &memory->memory, &call)
+                                       fuzz_str(""), &memory->memory, &call)
                 == 0);
+    fuzz_assert(wechatpay_call_sign(&call) == 0);
 
     /* nothing in the request line and the headers but what they may hold */
 
