@@ -409,6 +409,7 @@ for ([ $other, $OTHER ], [ $front, $MASTER ]) {
     for my $reply ("+OK\r\n", ":5\r\n", "*2\r\n\$7\r\nmessage\r\n\$1\r\nx\r\n",
                    "*3\r\n:1\r\n:2\r\n:3\r\n", "\$-1\r\n", "*0\r\n",
                    "*3\r\n\$7\r\nmessage\r\n*0\r\n\$1\r\nx\r\n",
+                   "*3\r\n\$7\r\nmessage\r\n\$-1\r\n\$1\r\nx\r\n",
                    "*3\r\n\$11\r\nunsubscribe\r\n\$14\r\n+switch-master\r\n"
                    . "\$1\r\nx\r\n", "-NOPERM no\r\n")
     {

@@ -440,7 +440,8 @@ ngx_refund_redis_adapter_object(const redisReadTask *task, size_t size)
 
 /*
  * To hiredis whatever a server says that was subscribed to has the form of a
- * message: it would abort the process otherwise.
+ * message: it would abort the process otherwise.  text is NULL for a nil, which
+ * may have the type of a string.
  */
 
 static ngx_int_t
@@ -468,7 +469,7 @@ ngx_refund_redis_adapter_message(const redisReadTask *task, const char *text,
     } else if (task->parent->parent == NULL) {
 
         if (task->idx == 2
-            || (task->idx == 1 && task->type == REDIS_REPLY_STRING)
+            || (task->idx == 1 && task->type == REDIS_REPLY_STRING && text)
             || (task->idx == 0 && task->type == REDIS_REPLY_STRING
                 && ((len == 7 && ngx_memcmp(text, "message", 7) == 0)
                     || (len == 9 && ngx_memcmp(text, "subscribe", 9) == 0))))
