@@ -213,6 +213,9 @@ for ([ 'it knows no such master', "*-1\r\n",
      [ 'it names what is not there', named($gone),
        "127.0.0.1, port $gone, is named its master, but Redis cannot be "
        . 'connected to' ],
+     (map { [ "it names $_", "*2\r\n\$" . length . "\r\n$_\r\n\$1\r\n1\r\n",
+              "$_, port 1, is named its master, but the host name of Redis "
+              . 'cannot be resolved' ] } '1.2.3.', '::1.2.3.'),
      [ 'it names a replica', $OTHER,
        '127.0.0.1, port ' . $other->port . ', is named its master, but Redis '
        . 'is a read-only replica' ],
@@ -393,6 +396,13 @@ for ([ $other, $OTHER ], [ $front, $MASTER ]) {
     ends('messages that are not for us', $pay->v2_notify($shop), 'delivered',
          undef, 1);
     is(seen($other, 'ROLE'), $before, 'they are not followed');
+
+    # one that goes to no getaddrinfo(), which would wait for a name server
+
+    $publish->('m1 127.0.0.1 1 08.1.1.1 5');
+    log_has('an address that is nearly one',
+            qr/08\.1\.1\.1, port 5, is .*, but the host name of Redis cannot be/);
+    delivered('it is not there', $pay->v2_notify($shop));
 
     $before = seen($other, 'SET');
     $publish->('m1 127.0.0.1 ' . $front->port . " $to");

@@ -214,6 +214,11 @@ my $MOVED = 'the key is on another node of the Redis Cluster';
 my $LATER = 'the Redis Cluster is moving the keys';
 my $DOWN = 'the Redis Cluster is down';
 
+# What nearly is an address goes to no getaddrinfo(), which would take it for a
+# name, and wait for what a name server says.
+
+my @NEARLY = qw(1.2.3. ... 08.1.1.1 ::1.2.3.);
+
 # the map goes on naming A: it may have been read anew when the app has accepted
 
 my $MOVED_ON = qr/^A:SET A:GET B:SET B:GET (?:A:SET )?B:SET$/;
@@ -241,6 +246,12 @@ for ([ 'MOVED', { all => "-MOVED 1 $TO_B" }, {}, 'delivered', undef, 1,
      [ 'MOVED to a name that nobody can look up',
        { all => "-MOVED 1 node.invalid:6379\r\n" }, {}, 'store_error',
        'the host name of Redis cannot be resolved', undef, qr/^A:SET A:GET/ ],
+     (map { [ "MOVED to $_", { all => "-MOVED 1 $_:6379\r\n" }, {},
+              'store_error', 'the host name of Redis cannot be resolved',
+              undef, qr/^A:SET A:GET/ ] } @NEARLY),
+     [ 'ASK to 1.2.3.', { all => "-ASK 1 1.2.3.:6379\r\n" }, {},
+       'store_error', 'the host name of Redis cannot be resolved', undef,
+       qr/^A:SET A:GET/ ],
      [ 'MOVED to a dead node', { all => "-MOVED 1 $TO_GONE" }, {},
        'store_error', 'Redis cannot be connected to', undef,
        qr/^A:SET A:GET/ ],
@@ -353,6 +364,14 @@ for ([ 'all on B', $ALL_B, 'B' ],
     delivered($what, $notify);
     like(sent(key($notify)), qr/(?:^| )$where:SET $where:GET $where:SET$/,
          "$what: it is there");
+}
+
+# what nearly is an address, as a node's host in the map
+
+for my $host (@NEARLY) {
+    script(slots([ 0, 16383, $node_b->port, $host ]));
+    ends("$host has all", $pay->v2_notify($shop), 'store_error',
+         'the host name of Redis cannot be resolved');
 }
 
 # A node that is known by its address alone goes from the map while its reply is

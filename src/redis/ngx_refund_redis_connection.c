@@ -14,6 +14,7 @@
 #include "ngx_refund_redis_error.h"
 #include "ngx_refund_redis_handshake.h"
 #include "ngx_refund_redis_lookup.h"
+#include "ngx_refund_redis_numeric.h"
 #include "ngx_refund_redis_tls.h"
 
 
@@ -162,7 +163,7 @@ ngx_refund_redis_connection_open(const ngx_refund_redis_server_t *server,
     }
 
     rc->name = address->port
-               && ngx_refund_redis_lookup_is_name(&address->host)
+               && !ngx_refund_redis_numeric(&address->host)
                && !(address->n
                     && ngx_refund_redis_lookup_is_localhost(&address->host));
     rc->lookup.handler = ngx_refund_redis_resolve_handler;

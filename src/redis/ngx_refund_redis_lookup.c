@@ -15,22 +15,6 @@ static void ngx_refund_redis_lookup_handler(ngx_resolver_ctx_t *ctx);
 
 
 ngx_uint_t
-ngx_refund_redis_lookup_is_name(const ngx_str_t *host)
-{
-#if (NGX_HAVE_INET6)
-    u_char  address[16];
-
-    if (ngx_inet6_addr(host->data, host->len, address) == NGX_OK) {
-        return 0;
-    }
-
-#endif
-
-    return ngx_inet_addr(host->data, host->len) == INADDR_NONE;
-}
-
-
-ngx_uint_t
 ngx_refund_redis_lookup_is_localhost(const ngx_str_t *host)
 {
     static ngx_str_t  localhost = ngx_string("localhost");

@@ -34,11 +34,6 @@ typedef struct {
 } ngx_refund_redis_lookup_t;
 
 
-/* Is it a name, that has to be looked up, and no numeric address? */
-
-ngx_uint_t ngx_refund_redis_lookup_is_name(const ngx_str_t *host);
-
-
 /* The name that is nobody's to answer for: RFC 6761, section 6.3. */
 
 ngx_uint_t ngx_refund_redis_lookup_is_localhost(const ngx_str_t *host);

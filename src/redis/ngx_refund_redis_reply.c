@@ -7,8 +7,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
-#include <arpa/inet.h>
-
+#include "ngx_refund_redis_numeric.h"
 #include "ngx_refund_redis_reply.h"
 
 
@@ -142,16 +141,12 @@ ngx_refund_redis_slots_entry(const redisReply *entry,
 }
 
 
-/*
- * Pairs of names and values, since Redis 7.  The address goes to hiredis as it
- * is, which would look up anything else, and wait for that.
- */
+/* Pairs of names and values, since Redis 7.  The address goes to hiredis. */
 
 static void
 ngx_refund_redis_slots_ip(const redisReply *metadata, ngx_str_t *ip)
 {
     size_t             i;
-    u_char             address[16];
     const redisReply  *name;
 
     if (metadata->type != REDIS_REPLY_ARRAY) {
@@ -167,9 +162,7 @@ ngx_refund_redis_slots_ip(const redisReply *metadata, ngx_str_t *ip)
             && ngx_refund_redis_host(metadata->element[i + 1], ip) == NGX_OK
             && ip->len)
         {
-            if (inet_pton(AF_INET, (char *) ip->data, address) != 1
-                && inet_pton(AF_INET6, (char *) ip->data, address) != 1)
-            {
+            if (!ngx_refund_redis_numeric(ip)) {
                 ngx_str_null(ip);
             }
 

@@ -15,6 +15,7 @@
 #include "ngx_http_refund_conf.h"
 #include "ngx_http_refund_store_backend.h"
 #include "ngx_refund_redis_lookup.h"
+#include "ngx_refund_redis_numeric.h"
 
 
 static ngx_int_t ngx_http_refund_store_name(ngx_conf_t *cf,
@@ -74,9 +75,7 @@ ngx_http_refund_store_name(ngx_conf_t *cf, ngx_http_refund_store_t *store,
 {
     ngx_http_refund_conf_place_t  place;
 
-    if (address->port == 0
-        || !ngx_refund_redis_lookup_is_name(&address->host))
-    {
+    if (address->port == 0 || ngx_refund_redis_numeric(&address->host)) {
         return NGX_OK;
     }
 

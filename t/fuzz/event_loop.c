@@ -442,40 +442,6 @@ ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err,
 }
 
 
-in_addr_t
-ngx_inet_addr(u_char *text, size_t len)
-{
-    char            host[INET6_ADDRSTRLEN];
-    struct in_addr  address;
-
-    if (len >= sizeof(host)) {
-        return INADDR_NONE;
-    }
-
-    memcpy(host, text, len);
-    host[len] = '\0';
-
-    return inet_pton(AF_INET, host, &address) == 1 ? address.s_addr
-                                                   : INADDR_NONE;
-}
-
-
-ngx_int_t
-ngx_inet6_addr(u_char *p, size_t len, u_char *addr)
-{
-    char  host[INET6_ADDRSTRLEN];
-
-    if (len >= sizeof(host)) {
-        return NGX_ERROR;
-    }
-
-    memcpy(host, p, len);
-    host[len] = '\0';
-
-    return inet_pton(AF_INET6, host, addr) == 1 ? NGX_OK : NGX_ERROR;
-}
-
-
 /* No name server is configured, so that no name is ever looked up. */
 
 ngx_resolver_ctx_t *

@@ -79,7 +79,8 @@ $(FUZZ)/%.o: src/redis/%.c $(FUZZ_REDIS_HEADERS)
 	@mkdir -p $(@D)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
-$(FUZZ)/fuzz_redis_reply.o: src/redis/ngx_refund_redis_reply.c
+$(FUZZ)/fuzz_redis_reply.o: src/redis/ngx_refund_redis_reply.c \
+    src/redis/ngx_refund_redis_numeric.c
 $(FUZZ)/fuzz_redis_reply.o $(FUZZ)/fuzz_redis_client.o $(FUZZ_REDIS): \
     FUZZ_CFLAGS += -Isrc -Isrc/redis -Wno-unused-parameter \
         $(UNIT_STORE_INCLUDES)

@@ -9,6 +9,7 @@
 
 #include "fuzz.h"
 
+#include "ngx_refund_redis_numeric.c"
 #include "ngx_refund_redis_reply.c"
 
 

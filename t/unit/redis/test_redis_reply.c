@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "ngx_refund_redis_numeric.c"
 #include "ngx_refund_redis_reply.c"
 
 
@@ -136,6 +137,8 @@ test_slots(void **state)
           "*2\r\n$2\r\nip\r\n$3\r\na b\r\n", "1-2 a.b/:7 " },
         { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
           "*2\r\n$2\r\nip\r\n$3\r\na.c\r\n", "1-2 a.b/:7 " },
+        { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
+          "*2\r\n$2\r\nip\r\n$6\r\n1.2.3.\r\n", "1-2 a.b/:7 " },
         { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
           "*2\r\n$2\r\nip\r\n$3\r\n::1\r\n", "1-2 a.b/::1:7 " },
 
