@@ -136,8 +136,12 @@ for my $n (0 .. $reloads) {
 }
 
 
+# The master has two files open for each process that has not ended yet.
+
 sub row {
     my ($n) = @_;
+
+    wait_until(sub { $nginx->processes == $WORKERS }, 30);
 
     my @workers = $nginx->workers;
 
