@@ -5,22 +5,23 @@
 #   t/fuzz/coverage.pl build/fuzz-coverage target ...
 #
 # Runs the targets over t/fuzz/corpus and says of each file of src/wechatpay how
-# many of its lines they reach; and names each line that none of them does,
-# unless t/fuzz/unreached explains it.  Fails if there is one, or if an
-# explanation is of no line.
+# many of its lines they reach.  t/fuzz/unreached says of each function how many
+# of its lines they do not, and why; where that is another number, up or down,
+# the lines are named and it fails.
 
 use strict;
 use warnings;
 
 my ($dir, @targets) = @ARGV;
-my (%reached, %unused);
+my (%reached, %functions);
 my $failed = 0;
-
-my @explained = explained('t/fuzz/unreached');
 
 for my $target (@targets) {
     local $ENV{LLVM_PROFILE_FILE} = "$dir/$target.profraw";
-    run("$dir/fuzz_$target -runs=0 t/fuzz/corpus/$target"
+    my $inputs = join ' ', grep { -d } map { "t/fuzz/$_/$target" }
+                                          qw(corpus seeds);
+
+    run("$dir/fuzz_$target -runs=0 $inputs"
         . " >$dir/$target.log 2>&1");
 }
 
@@ -46,70 +47,72 @@ for (split /\n/, run("llvm-cov export -format=lcov -instr-profile=$dir/profile "
 %reached or die "no line of src/wechatpay in the profile\n";
 
 for $file (sort keys %reached) {
-    my $lines = $reached{$file};
     my @text = read_lines($file);
-    my @missed = grep { !$lines->{$_} } sort { $a <=> $b } keys %$lines;
-    my @unexplained = grep { !explanation($file, $_, \@text, $lines) } @missed;
+    my ($function, $all, $missed) = ('', 0, 0);
 
-    printf "%-40s %4d lines, %3d not reached, %3d not explained\n", $file,
-           scalar keys %$lines, scalar @missed, scalar @unexplained;
+    # a brace is where its branch is, and counted otherwise by another clang
 
-    printf "    %4d  %s\n", $_, $text[$_ - 1] for @unexplained;
-    $failed ||= @unexplained;
-}
+    for my $n (grep { $text[$_ - 1] =~ /\w/ } 1 .. @text) {
+        $function = $1 if $text[$n - 1] =~ /^(\w+)\(/;
 
-print "\nnot reached, and why:\n" if @explained;
+        next if !defined $reached{$file}{$n};
 
-for (@explained) {
-    printf "%4d  %s: %s\n      %s\n", @$_{qw(used file pattern reason)};
+        $all++;
+        next if $reached{$file}{$n};
 
-    if (!$_->{used}) {
-        print "      NO SUCH LINE\n";
-        $failed = 1;
+        $missed++;
+        push @{ $functions{"$file $function"}{missed} }, $n;
+        $functions{"$file $function"}{text} = \@text;
     }
+
+    printf "%-40s %4d lines, %3d not reached\n", $file, $all, $missed;
 }
+
+my @reasons = explained('t/fuzz/unreached');
+
+for my $name (sort keys %functions) {
+    my ($missed, $text) = @{ $functions{$name} }{qw(missed text)};
+    my $explained = $functions{$name}{explained} // 0;
+
+    next if $explained == @{ $missed // [] };
+
+    $failed = 1;
+
+    printf "\n%s %d: t/fuzz/unreached explains %d\n", $name,
+           scalar @{ $missed // [] }, $explained;
+    printf "    %4d  %s\n", $_, $text->[$_ - 1] for @{ $missed // [] };
+}
+
+print "\nnot reached, and why:\n";
+printf "%4d  %s\n", @$_ for @reasons;
 
 print 'fuzz-coverage: ', $failed ? 'FAILED' : 'passed', "\n";
 exit($failed ? 1 : 0);
 
 
-# An explanation is of the lines that its pattern matches, and of those around
-# them that are not reached either: a branch is named by one line of it.
-
-sub explanation {
-    my ($name, $line, $text, $lines) = @_;
-
-    for my $step (-1, 1) {
-        for (my $i = $line; exists $lines->{$i} && !$lines->{$i}; $i += $step) {
-            for my $entry (@explained) {
-                if ($name =~ /$entry->{file}/
-                    && $text->[$i - 1] =~ /$entry->{pattern}/)
-                {
-                    $entry->{used}++;
-                    return 1;
-                }
-            }
-        }
-    }
-
-    return 0;
-}
-
-
-# Of three lines each, with an empty one between two: files, lines, and why.
+# Functions, "file function lines" each, and behind them, indented, why; the
+# numbers of a function that stands there more than once add up.
 
 sub explained {
     my ($path) = @_;
 
-    my $text = join "\n", grep { !/^#/ } read_lines($path);
+    my @reasons;
 
-    $text =~ s/^\n+//;
+    for (grep { !/^#/ } read_lines($path)) {
+        if (/^(\S+) (\w+) (\d+)$/) {
+            push @reasons, [ 0, '' ] if !@reasons || $reasons[-1][1];
+            $reasons[-1][0] += $3;
+            $functions{"src/wechatpay/$1 $2"}{explained} += $3;
 
-    return map {
-        my ($file, $pattern, $reason) = split /\n\s*/, $_, 3;
-        { file => qr/$file/, pattern => qr/$pattern/, used => 0,
-          reason => $reason =~ s/\s+/ /gr };
-    } grep { /\S/ } split /\n\n+/, $text;
+        } elsif (/^ +(.+)/) {
+            $reasons[-1][1] .= ($reasons[-1][1] ? ' ' : '') . $1;
+
+        } elsif (length) {
+            die "$path: $_\n";
+        }
+    }
+
+    return @reasons;
 }
 
 

@@ -3,9 +3,10 @@
 # Two implementations of the protocol over the fuzzer's corpora: src/wechatpay,
 # by the program judge, and Perl: CryptX, XML::LibXML and JSON::PP.  Perl wraps
 # each input as its target does, encrypts and signs it.  What we take, Perl takes
-# too, and every value that it has is in what we make of it, and none besides;
-# what Perl takes and we refuse has a reason in a table here, and the reason
-# holds.  FUZZ_CORPUS is another directory than t/fuzz/corpus.
+# too, and it makes the same of it, from type to extra; what Perl takes and we
+# refuse has a reason in a table here, and the reason holds.  Of each kind there
+# are so many that both take: t/fuzz/seeds has them, whatever becomes of the
+# corpus.  FUZZ_CORPUS is another directory than t/fuzz/corpus.
 
 use strict;
 use warnings;
@@ -17,11 +18,12 @@ use Crypt::Mode::ECB;
 use Crypt::PK::RSA;
 use Digest::MD5 qw(md5_hex);
 use Digest::SHA qw(hmac_sha256_hex);
-use Encode qw(decode encode_utf8);
+use Encode qw(decode decode_utf8 encode_utf8);
 use JSON::PP;
 use MIME::Base64 qw(decode_base64 encode_base64);
 use RefundNotify::Test::Certificate qw(rsa_key);
 use RefundNotify::Test::Util qw(read_file scratch_dir write_file);
+use Time::Local qw(timegm_modern);
 use XML::LibXML;
 
 my $corpus = $ENV{FUZZ_CORPUS} || 't/fuzz/corpus';
@@ -34,6 +36,8 @@ my $MCH_ID = '1900000109';
 my $APP_ID = 'wxd930ea5d5a258f4f';
 my $SERIAL = 'PUB_KEY_ID_0119000001092024070100000000000001';
 my $NOW = 1528425296;
+my $NOW_TEXT = '2018-06-08T10:34:56+08:00';
+my $OUT_REFUND_NO = '1';
 my $MAX_FIELDS = 256;
 
 my $rsa = rsa_key($SERIAL);
@@ -41,11 +45,24 @@ my $ecb = Crypt::Mode::ECB->new('AES', 1);
 my $json = JSON::PP->new->utf8->allow_nonref->allow_bignum->canonical;
 my $libxml = XML::LibXML->new(no_network => 1, load_ext_dtd => 0,
                               expand_entities => 0);
-my $id = qr/^[\x21-\x7e]{1,64}$/;
-my $time = qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[-+]\d\d:\d\d)$/;
+
+# what a value has to be like, by its name
+
+my $word = qr/\A[-0-9A-Za-z_]{1,64}\z/;
+my $number = qr/\A[\x20-\x7e]{1,64}\z/;
+
+my %FORM = (
+    (map { $_ => $number } qw(transaction_id out_trade_no out_refund_no)),
+    (map { $_ => $word } qw(refund_id refund_status id mchid sp_mchid sub_mchid
+                            sub_appid)),
+    appid => qr/\A[-0-9A-Za-z_]{1,32}\z/, sub_mch_id => qr/\A\d{1,32}\z/a,
+);
 
 my %V2_STATUS = (SUCCESS => 'SUCCESS', CHANGE => 'ABNORMAL',
                  REFUNDCLOSE => 'CLOSED');
+my %TYPE = (SUCCESS => 'refund.succeeded', ABNORMAL => 'refund.abnormal',
+            CLOSED => 'refund.closed');
+my %V3_STATUS = map { $_ => $_ } keys %TYPE;
 my %FUNDS = (REFUND_SOURCE_RECHARGE_FUNDS => 'AVAILABLE',
              REFUND_SOURCE_UNSETTLED_FUNDS => 'UNSETTLED');
 
@@ -67,6 +84,10 @@ my %V3 = (
     mchid => 'mch_id', sp_mchid => 'mch_id', sub_mchid => 'sub_mch_id',
     appid => 'app_id', sub_appid => 'sub_app_id', refund_status => 'status',
 );
+my @V3_MONEY = qw(total refund payer_total payer_refund settlement_total
+                  settlement_refund);
+my %V2_ANSWER = (%V2, refund_success_time => 'success_time',
+                 refund_channel => 'channel');
 my %V3_ANSWER = (%V3, (map { $_ => $_ } qw(status channel create_time)));
 delete $V3_ANSWER{refund_status};
 
@@ -95,68 +116,98 @@ my %XML_STRICTER = (
 );
 
 my %JSON_STRICTER = (
-    'the JSON is malformed' =>
-        sub { $_[1] =~ /\\u0000|\\ud[89a-f]|[\x80-\xff]|\d{16}|\d[eE]/i },
+    'the JSON is malformed' => sub { beyond_jansson($_[1]) },
     'a repeated member in the JSON' => sub { repeated($_[1]) },
-    'the JSON is nested too deep' => sub { $_[1] =~ /(?:[\[{][^\[{]*){33}/ },
+    'the JSON is nested too deep' => sub { depth($_[1]) > 32 },
     'the JSON is not an object' => sub { ref $_[0] ne 'HASH' },
 );
 
+# The values by the names that they have in the notify; what is not in it itself,
+# by names that begin with "-".
+
 my %REFUND_STRICTER = (
-    'mch_id is missing' => sub { !length($_[0]{mch_id} // '') },
-    'mch_id is not a string' => sub { 1 },
+    'mch_id is missing' => sub { !grep { length } @{ $_[0]{-mch_ids} } },
+    'mch_id is not a string' => sub { another_form($_[0], 'mchid', 'sp_mchid') },
     'mch_id is not the merchant\'s' =>
-        sub { ($_[0]{mch_id} // '') ne $MCH_ID
-              || ($_[0]{sp_mchid} // $MCH_ID) ne $MCH_ID
-              || ($_[0]{mchid} // $MCH_ID) ne $MCH_ID },
-    'appid or sub_appid is of another form' => of_another_form(
-        qw(appid sub_appid)),
+        sub { grep { length && $_ ne $MCH_ID } @{ $_[0]{-mch_ids} } },
+    'appid or sub_appid is of another form' =>
+        sub { another_form($_[0]{-owner}, 'appid', 'sub_appid') },
     'appid is none of the merchant\'s' =>
-        sub { ($_[0]{appid} // '') ne $APP_ID },
-    'sub_mch_id is of another form' => of_another_form(
-        qw(sub_mch_id sub_mchid)),
+        sub { length($_[0]{-owner}{appid} // '')
+              && $_[0]{-owner}{appid} ne $APP_ID },
+    'sub_mch_id is of another form' =>
+        sub { another_form($_[0]{-owner}, 'sub_mch_id')
+              || another_form({ sub_mch_id => $_[0]{sub_mchid} },
+                              'sub_mch_id') },
     'sub_mchid is missing' =>
         sub { length($_[0]{sp_mchid} // '') && !length($_[0]{sub_mchid} // '') },
     'refund_status is unknown' =>
-        sub { ($_[0]{refund_status} // '') !~ /^(?:SUCCESS|CHANGE|REFUNDCLOSE
-                                                  |ABNORMAL|CLOSED)$/x
-              || (defined $_[0]{req_info})
-                 != defined $V2_STATUS{ $_[0]{refund_status} } },
+        sub { my $status = $_[0]{refund_status} // '';
+              length $status && !$_[0]{-statuses}{$status} },
     'refund_status is not what event_type says' =>
-        sub { $_[0]{event_type} ne "REFUND.$_[0]{refund_status}" },
+        sub { $_[0]{-outer}{event_type} ne "REFUND.$_[0]{refund_status}" },
     'amount is missing or not an object' =>
         sub { ref $_[0]{amount} ne 'HASH' },
     'the order\'s total is missing' =>
-        sub { !length($_[0]{total_fee} // $_[0]{amount}{total} // '') },
+        sub { !length($_[0]{-money}{total} // '') },
     'the refund\'s amount is missing' =>
-        sub { !length($_[0]{refund_fee} // $_[0]{amount}{refund} // '') },
+        sub { !length($_[0]{-money}{refund} // '') },
     'an amount is not a count of fen' =>
-        sub { grep { defined && ($json->encode($_) !~ /^"?\d{1,16}"?$/
-                                 || $json->encode($_) =~ /^"?(?:9{16}|0\d)/
-                                 || ref $_) }
-                   values %{ ref $_[0]{amount} ? $_[0]{amount} : {} },
-                   @{ $_[0] }{ keys %V2_MONEY } },
+        sub { grep { !$_[0]{-fen}->($_) } values %{ $_[0]{-money} } },
     'the root of the decrypted XML is not <root>' =>
         sub { $_[0]{-root} ne 'root' },
     'id is missing, too long or of other characters' =>
-        of_another_form('id', 1),
+        sub { !length($_[0]{-outer}{id} // '')
+              || another_form($_[0]{-outer}, 'id') },
     'create_time is missing or not a time' =>
-        sub { ref $_[0]{create_time} || ($_[0]{create_time} // '') !~ $time
-              || $_[0]{create_time} !~ /^20/ },
+        sub { !is_time($_[0]{-outer}{create_time}) },
     'resource_type is missing or not a string' =>
-        sub { ref $_[0]{resource_type} || !length($_[0]{resource_type} // '') },
+        sub { my $type = $_[0]{-outer}{resource_type};
+              !length($type // '') || !is_string($type) },
     'resource.original_type is not refund' =>
-        sub { $_[0]{resource}{original_type} ne 'refund' },
+        sub { $_[0]{-outer}{resource}{original_type} ne 'refund' },
     'resource.associated_data is not a string' =>
-        sub { defined $_[0]{resource}{associated_data} },
+        sub { my $data = $_[0]{-outer}{resource}{associated_data};
+              defined $data && !is_string($data) },
     (map { my $name = $_; ("$name is missing" =>
-                           sub { ref $_[0]{$name}
-                                 || !length($_[0]{$name} // '') },
+                           sub { !length($_[0]{$name} // '') },
                            "$name is of another form" =>
-                           of_another_form($name)) }
+                           sub { another_form($_[0], $name) }) }
          qw(transaction_id out_trade_no refund_id out_refund_no
             refund_status)),
+
+    # what does not begin as XML and is no refund may be of another key
+
+    'no APIv2 key decrypts req_info' =>
+        sub { $_[1] !~ /^</
+              && grep { !length($_[0]{$_} // '') }
+                      qw(transaction_id out_trade_no refund_id out_refund_no
+                         refund_status total_fee refund_fee) },
+
+    # answers
+
+    'out_refund_no is not the one that was asked for' =>
+        sub { $_[0]{out_refund_no} ne $OUT_REFUND_NO },
+    'appid is not the one that was sent' =>
+        sub { $_[0]{-owner}{appid} ne $APP_ID },
+    'result_code or err_code is missing or unknown' =>
+        sub { ($_[0]{-outer}{result_code} // '') !~ /^(?:SUCCESS|FAIL)\z/
+              || ($_[0]{-outer}{result_code} eq 'FAIL'
+                  && !length($_[0]{-outer}{err_code} // '')) },
+    'refund_count is missing or wrong' =>
+        sub { my $count = $_[0]{-outer}{refund_count} // '';
+              $count !~ /^\d{1,15}\z/a || $count > keys %{ $_[0]{-outer} } },
+    'refund_count is 0' => sub { $_[0]{-outer}{refund_count} == 0 },
+    'total_refund_count is not a number' =>
+        sub { ($_[0]{-outer}{total_refund_count} // '') !~ /^(\d{1,15})?\z/a },
 );
+
+
+# Of each kind so many are taken at the least: more than half of what were when
+# this was written.
+
+my %TAKEN = (base64 => 3, req_info => 15, xml => 25, v2_notify => 40,
+             v3_notify => 80, v2_answer => 25, v3_answer => 15);
 
 
 my (@cases, %compared, %taken, %reasons);
@@ -171,9 +222,9 @@ v3_answer_case($_) for inputs('v3_answer');
 
 judge_all();
 
-for my $kind (sort keys %compared) {
-    cmp_ok($taken{$kind} // 0, '>', 0,
-           "$kind: $compared{$kind} compared, some of them taken");
+for my $kind (sort keys %TAKEN) {
+    cmp_ok($taken{$kind} // 0, '>=', $TAKEN{$kind},
+           "$kind: $compared{$kind} compared, enough of them taken");
     note "$kind: $compared{$kind} compared, ", $taken{$kind} // 0, ' taken';
 }
 
@@ -187,6 +238,8 @@ sub inputs {
 
     my @files = glob "$corpus/$target/*";
     @files or die "$corpus/$target: nothing there\n";
+
+    push @files, glob "t/fuzz/seeds/$target/*";
 
     return map { { name => $_, text => read_file($_) } } @files;
 }
@@ -260,17 +313,53 @@ sub refused {
 }
 
 
-sub of_another_form {
-    my @names = @_;
-    my $missing = $names[-1] eq '1' && pop @names;
+# Is one that has a value not as it has to be?
 
-    return sub {
-        my ($value) = @_;
+sub another_form {
+    my ($values, @names) = @_;
 
-        return grep { ref $value->{$_} || ($value->{$_} // '') !~ $id
-                      || $value->{$_} =~ /[^-0-9A-Za-z_|*\@]/
-                      || length $value->{$_} > 32 || $missing } @names;
+    return grep { my ($name, $value) = ($_, $values->{$_});
+                  defined $value && (!is_string($value)
+                                     || (length $value
+                                         && $value !~ $FORM{$name})) } @names;
+}
+
+
+sub is_string {
+    my ($value) = @_;
+
+    return defined $value && !ref $value && $json->encode($value) =~ /^"/;
+}
+
+
+# of v3; a time of v2's is one with a space for the T, and without its end
+
+sub is_time {
+    my ($value) = @_;
+
+    return 0 if !is_string($value) || length $value > 64;
+
+    my ($date, $zone) = $value =~ /\A(.{19})(?:\.\d+)?(Z|[-+]\d\d:\d\d)\z/a
+        or return 0;
+    my ($hours, $minutes) = $zone =~ /(\d+):(\d+)/;
+
+    return 0 if defined $hours && ($hours > 23 || $minutes > 59);
+
+    my @parts = $date =~ /\A(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\z/a
+        or return 0;
+
+    return $parts[5] <= 59 && defined eval {
+        timegm_modern(@parts[5, 4, 3, 2], $parts[1] - 1, $parts[0])
     };
+}
+
+
+sub v2_time {
+    my ($value) = @_;
+
+    my $time = $value =~ /\A\S+ \S+\z/ ? $value =~ s/ /T/r . '+08:00' : '';
+
+    return is_time($time) ? $time : undef;
 }
 
 
@@ -404,8 +493,11 @@ sub v2_notify_case {
                        : refused($why, \%REFUND_STRICTER, $theirs, $text);
             }
 
-            return $theirs ? v2_wrong($theirs, $json->decode($value)->{data})
-                           : 'Perl refuses it';
+            return 'Perl refuses it' if !$theirs;
+
+            my $data = v2_data($theirs, \%V2, $theirs->{-inner});
+
+            return another($value, event(v2 => $data->{success_time}, $data));
         });
     }
 
@@ -437,58 +529,114 @@ sub v2_notify {
         grep { $_->(@$found) } values %XML_STRICTER;
     } [ $outer, $body ], [ $inner, $plaintext ];
 
-    return ({ %field, -root => $inner->documentElement->nodeName,
-              -inner => \@pairs, map { @$_ } @pairs },
+    my %inner = map { @$_ } @pairs;
+
+    return ({ v2_values(\%field, \@pairs), -statuses => \%V2_STATUS,
+              -root => $inner->documentElement->nodeName, -inner => \@pairs },
             $tree // $inner, $text // $plaintext);
 }
 
 
-sub v2_wrong {
-    my ($theirs, $data) = @_;
+# What the reasons are about: the outer fields, and those of the refund.
 
-    my %extra = %{ delete $data->{extra} || {} };
-    my %amount = %{ delete $data->{amount} };
-    my @wrong;
+sub v2_values {
+    my ($outer, $pairs) = @_;
 
-    my $compare = sub {
-        my ($name, $ours, $value) = @_;
+    my %value = map { @$_ } @$pairs;
+    my @money = grep { length($value{$_} // '') } keys %V2_MONEY;
 
-        push @wrong, "$name: $value, not " . ($ours // 'absent')
-            if encode_utf8($ours // '') ne $value;
-    };
+    delete @value{qw(mchid sp_mchid sub_mchid)};
 
-    for (@{ $theirs->{-inner} }) {
-        my ($name, $value) = @$_;
-        my $known = $V2{$name} // $V2_MONEY{$name};
-        my $ours = !$known ? delete $extra{$name}
-                   : $V2_MONEY{$name} ? delete $amount{$known}
-                   : exists $data->{$known} ? delete $data->{$known}
-                   : delete $extra{$name};
+    return (%value, -outer => $outer, -mch_ids => [ $outer->{mch_id} // '' ],
+            -owner => { map { $_ => $outer->{$_} }
+                            qw(appid sub_appid sub_mch_id) },
+            -money => { map { $V2_MONEY{$_} => $value{$_} } @money },
+            -fen => sub { $_[0] =~ /\A\d{1,15}\z/a });
+}
 
-        next if $known && $value eq '';
 
-        # what is said there in another way
+# The refund of these pairs, as the business app has to get it.
 
-        $value = $V2_STATUS{$value} if $name eq 'refund_status';
-        $value = $FUNDS{$value} // $value if $name eq 'refund_account';
-        $value =~ s/^(\S+) (\S+)$/$1T$2+08:00/
-            if $name eq 'success_time' && ($ours // '') =~ /T/;
-        $value =~ s/^0+(?=\d)// if $V2_MONEY{$name};
+sub v2_data {
+    my ($theirs, $map, $pairs) = @_;
 
-        $compare->($name, $ours, $value);
-    }
+    my $outer = $theirs->{-outer};
+    my %data = (amount => {});
+    my %extra;
 
     for ([ mch_id => 'mch_id' ], [ sub_mch_id => 'sub_mch_id' ],
          [ appid => 'app_id' ], [ sub_appid => 'sub_app_id' ])
     {
-        $compare->($_->[0], delete $data->{ $_->[1] },
-                   $theirs->{-outer}{ $_->[0] } // $theirs->{ $_->[0] } // '');
+        $data{ $_->[1] } = $outer->{ $_->[0] }
+            if length($outer->{ $_->[0] } // '');
     }
 
-    push @wrong, 'of its own: ' . join ' ', %$data, %amount, %extra
-        if %$data || %amount || %extra;
+    for (@$pairs) {
+        my ($name, $value) = ($_->[0], decode_utf8($_->[1]));
+        my $known = $map->{$name};
 
-    return join "\n", @wrong;
+        if (!$known && !$V2_MONEY{$name}) {
+            $extra{ decode_utf8($name) } = $value;
+
+        } elsif ($value eq '') {
+            next;
+
+        } elsif ($V2_MONEY{$name}) {
+            $data{amount}{ $V2_MONEY{$name} } = 0 + $value;
+
+        } elsif ($known eq 'success_time') {
+            my $time = v2_time($value);
+            defined $time ? $data{$known} = $time : ($extra{$name} = $value);
+
+        } elsif (length $_->[1] > 1024) {
+            $extra{$name} = $value;
+
+        } else {
+            $data{$known} = $name eq 'refund_status'
+                            ? $theirs->{-statuses}{$value}
+                            : $name eq 'refund_account'
+                              ? $FUNDS{$value} // $value : $value;
+        }
+    }
+
+    $data{extra} = \%extra if %extra;
+
+    return \%data;
+}
+
+
+# The whole of what the business app has to get.
+
+sub event {
+    my ($version, $time, $data, $notify_id) = @_;
+
+    my $id = join ':', 'wechatpay', @$data{qw(mch_id refund_id status)};
+
+    $id .= ":$notify_id" if $version eq 'v3' && $data->{status} eq 'ABNORMAL';
+
+    return { type => $TYPE{ $data->{status} }, timestamp => $time // $NOW_TEXT,
+             id => $id, provider => 'wechatpay', api_version => $version,
+             merchant => 'shop', data => $data };
+}
+
+
+sub answer {
+    my ($version, $data) = @_;
+
+    return { outcome => 'accepted', provider => 'wechatpay',
+             api_version => $version, merchant => 'shop', data => $data };
+}
+
+
+# '', or how what we made of it differs from theirs.
+
+sub another {
+    my ($value, $theirs) = @_;
+
+    $theirs = $json->encode(doubles($theirs));
+
+    return $json->encode(doubles($json->decode($value))) eq $theirs
+           ? '' : "another value: $theirs";
 }
 
 
@@ -510,10 +658,12 @@ sub v3_notify_case {
 
     my $text = $input->{text};
     my $nonce = 'fdasflkja484';
-    my $event = (qw(SUCCESS ABNORMAL CLOSED))[length($text) % 3];
+    my ($said) = $text =~ /"(SUCCESS|ABNORMAL|CLOSED)"/;
+    my %events = map { $_ => 1 } $said // 'SUCCESS',
+                     (qw(SUCCESS ABNORMAL CLOSED))[length($text) % 3];
     my @bodies = ($text);
 
-    if (length $text) {
+    for my $event (length $text ? sort keys %events : ()) {
         my ($ciphertext, $tag) = gcm_encrypt_authenticate('AES', $KEY, $nonce,
                                                           '', $text);
 
@@ -537,11 +687,12 @@ sub v3_notify_case {
                        : refused($why, \%REFUND_STRICTER, $theirs, $last);
             }
 
-            return $theirs ? v3_wrong($theirs->{-inner}, \%V3,
-                                      $json->decode($value)->{data})
-                           : 'Perl refuses it';
+            return $theirs
+                   ? another($value, event(v3 => $theirs->{-outer}{create_time},
+                                           v3_data($theirs->{-inner}, \%V3),
+                                           $theirs->{-outer}{id}))
+                   : 'Perl refuses it';
         });
-
     }
 
     # what was signed is not what came
@@ -585,10 +736,27 @@ sub v3_notify {
 
     return (undef, $inner, $plaintext) if ref $inner ne 'HASH';
 
-    return ({ %$outer, %$inner, mch_id => $inner->{sp_mchid}
-                                          // $inner->{mchid},
-              create_time => $outer->{create_time}, -inner => $inner },
+    return ({ v3_values($inner), -outer => $outer, -statuses => \%V3_STATUS,
+              -inner => $inner },
             $inner, $plaintext);
+}
+
+
+# What the reasons are about, of the members of a refund.
+
+sub v3_values {
+    my ($inner) = @_;
+
+    my $amount = ref $inner->{amount} eq 'HASH' ? $inner->{amount} : {};
+    my @money = grep { defined $amount->{$_} } @V3_MONEY;
+
+    return (%$inner, -owner => { map { $_ => $inner->{$_} } qw(appid sub_appid) },
+            -mch_ids => [ map { $_ // '' } @$inner{qw(mchid sp_mchid)} ],
+            -money => { map { $_ => $amount->{$_} } @money },
+            -fen => sub { my $text = ref $_[0] eq 'Math::BigFloat' ? ''
+                                     : $json->encode($_[0]);
+                          $text =~ /\A\d{1,16}\z/a
+                          && $text <= 9007199254740991 });
 }
 
 
@@ -598,16 +766,26 @@ sub v3_answer_case {
     my $body = $input->{text};
     my $read = json($body);
 
+    # Perl takes what is an object of a refund's members
+
+    my $theirs = ref $read eq 'HASH'
+        ? { v3_values($read), refund_status => $read->{status},
+            -statuses => { %V3_STATUS, PROCESSING => 'PROCESSING' } }
+        : undef;
+
     add_case(v3_answer => $input->{name}, signed($body), sub {
         my ($why, $value) = @_;
 
-        # an answer that we do not take is never one that says: no refund
+        return answer_refused($why, $theirs, $read, $body) if $why ne '';
+        return 'Perl refuses it' if !$theirs;
 
-        return $why =~ /^(?:MALFORMED|MISMATCHED|UNVERIFIED)_RESPONSE: ./
-               ? '' : 'refused without a reason' if $why ne '';
-        return ref $read eq 'HASH'
-               ? v3_wrong($read, \%V3_ANSWER, $json->decode($value)->{data})
-               : 'Perl refuses it';
+        my $data = v3_data($read, \%V3_ANSWER);
+
+        # the configured one, where an answer does not say
+
+        $data->{mch_id} //= $MCH_ID;
+
+        return another($value, answer(v3 => $data));
     });
 
     add_case(v3_answer => "$input->{name}, changed", signed($body, "$body "),
@@ -616,55 +794,68 @@ sub v3_answer_case {
 }
 
 
-sub v3_wrong {
-    my ($theirs, $map, $data) = @_;
+# As refused(), and what is signed is never unverified.
 
-    my %extra = %{ delete $data->{extra} || {} };
-    my %amount = %{ delete $data->{amount} || {} };
-    my %extra_amount = %{ ref $extra{amount} eq 'HASH'
-                          ? delete $extra{amount} : {} };
-    my @wrong;
+sub answer_refused {
+    my ($why, $theirs, $read, $text) = @_;
 
-    my $compare = sub {
-        my ($name, $ours, $value) = @_;
+    my ($code, $reason) = split /: /, $why, 2;
 
-        # absent is as good as null, and as empty
+    return 'Perl takes the signature' if $code eq 'UNVERIFIED_RESPONSE';
 
-        return if !defined $ours && (!defined $value || $value eq '');
+    return $JSON_STRICTER{$reason}
+           ? refused($reason, \%JSON_STRICTER, $read, $text)
+           : refused($reason, \%REFUND_STRICTER, $theirs, $text);
+}
 
-        push @wrong, "$name: " . $json->encode($value) . ', not '
-                     . $json->encode($ours)
-            if $json->encode(doubles($ours)) ne $json->encode(doubles($value));
+
+# The refund of these members, as the business app has to get it.
+
+sub v3_data {
+    my ($inner, $map) = @_;
+
+    my %data = (amount => {});
+    my (%extra, %extra_amount);
+
+    my $fits = sub {
+        my ($name, $value) = @_;
+
+        return is_string($value) && length encode_utf8($value) <= 1024
+               && ($name !~ /_time$/ || is_time($value));
     };
 
-    for my $name (keys %$theirs) {
-        if ($name eq 'amount' && ref $theirs->{amount} eq 'HASH') {
-            $compare->("amount.$_", delete $amount{$_}
-                                    // delete $extra_amount{$_},
-                       $theirs->{amount}{$_}) for keys %{ $theirs->{amount} };
+    # a service provider's mchid is sp_mchid's
+
+    for my $name (sort keys %$inner) {
+        my ($known, $value) = ($map->{$name}, $inner->{$name});
+
+        if ($name eq 'amount' && ref $value eq 'HASH') {
             next;
+
+        } elsif (!$known) {
+            $extra{$name} = $value;
+
+        } elsif (defined $value && (ref $value || $value ne '')) {
+            $fits->($name, $value) ? $data{$known} = $value
+                                   : ($extra{$name} = $value);
         }
-
-        my $known = $map->{$name};
-
-        # a service provider's mchid is sp_mchid's
-
-        next if $name eq 'mchid' && defined $theirs->{sp_mchid};
-
-        $compare->($name, defined $known && exists $data->{$known}
-                          ? delete $data->{$known} : delete $extra{$name},
-                   $theirs->{$name});
     }
 
-    # the configured one, where an answer does not say
+    my %amount = %{ ref $inner->{amount} eq 'HASH' ? $inner->{amount} : {} };
 
-    delete $data->{mch_id} if ($data->{mch_id} // '') eq $MCH_ID;
+    for (@V3_MONEY, 'currency') {
+        my $value = delete $amount{$_};
 
-    push @wrong, 'of its own: ' . $json->encode([ $data, \%amount, \%extra,
-                                                  \%extra_amount ])
-        if %$data || %amount || %extra || %extra_amount;
+        next if !defined $value || (!ref $value && $value eq '');
 
-    return join "\n", @wrong;
+        $_ ne 'currency' || $fits->($_, $value)
+            ? $data{amount}{$_} = $value : ($amount{$_} = $value);
+    }
+
+    $extra{amount} = \%amount if %amount;
+    $data{extra} = \%extra if %extra;
+
+    return \%data;
 }
 
 
@@ -690,8 +881,8 @@ sub v2_answer_case {
                     split /\n/, $input->{text};
 
     delete $field{sign};
-    %field = (%field, return_code => 'SUCCESS', appid => $APP_ID,
-              mch_id => $MCH_ID);
+    %field = (appid => $APP_ID, mch_id => $MCH_ID, %field,
+              return_code => 'SUCCESS');
 
     my $signed = join '&', map { "$_=$field{$_}" }
                                grep { length $field{$_} } sort keys %field;
@@ -703,18 +894,21 @@ sub v2_answer_case {
                . "<sign>$_[0]</sign></xml>";
     };
 
+    my $pairs = v2_asked({ %field, sign => $sign });
+    my $theirs = { v2_values({ %field, sign => $sign }, $pairs),
+                   -statuses => { %V2_STATUS, PROCESSING => 'PROCESSING' } };
+
     add_case(v2_answer => $input->{name}, $body->($sign), sub {
         my ($why, $value) = @_;
 
-        return $why =~ /^UNVERIFIED_RESPONSE: / ? 'Perl takes the sign' : ''
-            if $why ne '';
+        # the provider's own word for why it did not
 
-        # whatever it is taken for was in a field
+        return $why =~ /^\w+_RESPONSE: ./ ? 'the err_code is lost' : ''
+            if ($field{result_code} // '') eq 'FAIL' && $field{err_code};
 
-        my %values = map { $_ => 1 } values %field;
-        my @strange = grep { !$values{$_} } leaves($json->decode($value));
-
-        return @strange ? "in no field: @strange" : '';
+        return $why ne '' ? answer_refused($why, $theirs, undef, '')
+               : another($value, answer(v2 => v2_data($theirs, \%V2_ANSWER,
+                                                      $pairs)));
     });
 
     for ($input->{text}, $body->(reverse $sign), $body->('')) {
@@ -729,29 +923,49 @@ sub v2_answer_case {
 }
 
 
-# The strings and numbers of an answer's data as v2 says them.
+# The fields of the refund that was asked for: what is said of its order, of all
+# refunds, and of it, which has its number behind the name, and if it is about a
+# coupon, the coupon's behind that.
 
-sub leaves {
-    my ($answer) = @_;
+sub v2_asked {
+    my ($field) = @_;
 
-    my %word = ((reverse %V2_STATUS), reverse %FUNDS);
-    my @leaves;
-    my @todo = $answer->{data};
+    my $count = ($field->{refund_count} // '') =~ /\A(\d{1,6})\z/a ? $1 : 0;
+    my (%own, %all);
 
-    while (defined(my $value = shift @todo)) {
-        if (ref $value eq 'HASH') {
-            push @todo, grep { defined } values %$value;
+    for my $name (sort keys %$field) {
+        next if $name =~ /^(?:return_code|return_msg|result_code|err_code
+                             |err_code_des|appid|mch_id|sub_appid|sub_mch_id
+                             |nonce_str|sign|sign_type|refund_count
+                             |total_refund_count)\z/x;
 
-        } elsif (ref $value eq 'ARRAY') {
-            push @todo, @$value;
+        my $index = qr/_(0|[1-9]\d{0,6})/a;
+        my ($base, $n, $coupon) = $name =~ /\A(.+?)$index$index\z/
+            ? ($1, $2, "_$3")
+            : $name =~ /\A(.+?)$index\z/ ? ($1, $2, '') : ($name, $count, '');
 
-        } elsif ($value ne 'PROCESSING') {
-            $value =~ s/^(\d{4}-\d\d-\d\d)T(\S{8})\+08:00$/$1 $2/;
-            push @leaves, encode_utf8($word{$value} // $value);
+        if ($n < $count) {
+            $own{$n}{"$base$coupon"} = $field->{$name};
+
+        } else {
+            $all{$name} = $field->{$name};
         }
     }
 
-    return @leaves;
+    my ($n) = grep { ($own{$_}{out_refund_no} // '') eq $OUT_REFUND_NO }
+                   0 .. $count - 1;
+    my $asked = $own{ $n // $count - 1 } // {};
+
+    # of what both say, what is said of the refund; but nothing is no word
+
+    my @order = grep { exists $all{$_} } qw(transaction_id out_trade_no
+                                            total_fee settlement_total_fee);
+    my @order_pairs = map { [ $_, delete $all{$_} ] } @order;
+
+    return [ @order_pairs,
+             (map { [ $_, $all{$_} ] } grep { !exists $asked->{$_} }
+                  sort keys %all),
+             map { [ $_, $asked->{$_} ] } sort keys %$asked ];
 }
 
 
@@ -782,4 +996,56 @@ sub repeated {
     }
 
     return 0;
+}
+
+
+# Is it JSON, but not of the kind that Jansson can keep: other than UTF-8, half of
+# a surrogate pair, U+0000, an integer of more than 64 bits, a number that is too
+# large for a double?
+
+sub beyond_jansson {
+    my ($text) = @_;
+
+    return 1 if $text =~ /\0/
+                || !eval { decode('UTF-8', my $copy = $text, Encode::FB_CROAK);
+                           1 };
+
+    my @strings = $text =~ /("(?:[^"\\]|\\.)*")/gs;
+
+    return 1 if grep { (eval { $json->decode($_) } // "\0")
+                       =~ /[\0\x{d800}-\x{dfff}]/ } @strings;
+
+    return grep { /[.eE]/ ? abs(0 + $_) == 9**9**9 : !in_64_bits($_) }
+                without_strings($text) =~ /(-?\d[-+.\deE]*)/ag;
+}
+
+
+sub in_64_bits {
+    my ($integer) = @_;
+
+    my $n = Math::BigInt->new($integer);
+
+    return $n->bcmp('9223372036854775807') <= 0
+           && $n->bcmp('-9223372036854775808') >= 0;
+}
+
+
+sub without_strings {
+    my ($text) = @_;
+
+    return $text =~ s/"(?:[^"\\]|\\.)*"/""/gsr;
+}
+
+
+sub depth {
+    my ($text) = @_;
+
+    my ($depth, $max) = (0, 0);
+
+    for (without_strings($text) =~ /[][{}]/g) {
+        $depth += /[[{]/ ? 1 : -1;
+        $max = $depth if $depth > $max;
+    }
+
+    return $max;
 }

@@ -13,6 +13,7 @@
 #include "wechatpay_json.h"
 
 
+static wechatpay_merchant_t *fuzz_merchant_of(const char *sub_mch_id);
 static wechatpay_str_t fuzz_pem(BIO *bio);
 static void fuzz_answer_check(const wechatpay_answer_t *answer,
     fuzz_memory_t *memory);
@@ -69,6 +70,27 @@ fuzz_str(const char *text)
 wechatpay_merchant_t *
 fuzz_merchant(void)
 {
+    return fuzz_merchant_of("*");
+}
+
+
+wechatpay_merchant_t *
+fuzz_limited_merchant(void)
+{
+    wechatpay_merchant_t  *merchant;
+
+    merchant = fuzz_merchant_of(FUZZ_SUB_MCH_ID);
+
+    fuzz_assert(wechatpay_merchant_add_app_id(merchant, fuzz_str(FUZZ_APP_ID))
+                == NULL);
+
+    return merchant;
+}
+
+
+static wechatpay_merchant_t *
+fuzz_merchant_of(const char *sub_mch_id)
+{
     wechatpay_merchant_t  *merchant;
 
     merchant = wechatpay_merchant_create();
@@ -76,7 +98,8 @@ fuzz_merchant(void)
     fuzz_assert(merchant != NULL);
     fuzz_assert(wechatpay_merchant_set_mch_id(merchant, fuzz_str(FUZZ_MCH_ID))
                 == NULL);
-    fuzz_assert(wechatpay_merchant_add_sub_mch_id(merchant, fuzz_str("*"))
+    fuzz_assert(wechatpay_merchant_add_sub_mch_id(merchant,
+                                                  fuzz_str(sub_mch_id))
                 == NULL);
     fuzz_assert(wechatpay_merchant_add_v2_key(merchant, fuzz_str(FUZZ_KEY))
                 == NULL);
@@ -84,6 +107,26 @@ fuzz_merchant(void)
                 == NULL);
 
     return merchant;
+}
+
+
+wechatpay_error_e
+fuzz_limited(const wechatpay_refund_t *refund)
+{
+    if (refund->app_id.len != 0
+        && !wechatpay_str_equal(refund->app_id, fuzz_str(FUZZ_APP_ID)))
+    {
+        return WECHATPAY_ERROR_APP_ID_MISMATCH;
+    }
+
+    if (refund->sub_mch_id.len != 0
+        && !wechatpay_str_equal(refund->sub_mch_id,
+                                fuzz_str(FUZZ_SUB_MCH_ID)))
+    {
+        return WECHATPAY_ERROR_SUB_MCH_ID_MISMATCH;
+    }
+
+    return WECHATPAY_OK;
 }
 
 

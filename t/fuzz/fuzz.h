@@ -34,10 +34,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
     } while (0)
 
 
-#define FUZZ_KEY     "0123456789abcdefghijKLMNOPQRSTUV"
-#define FUZZ_MCH_ID  "1900000109"
-#define FUZZ_APP_ID  "wxd930ea5d5a258f4f"
-#define FUZZ_SERIAL  "PUB_KEY_ID_0119000001092024070100000000000001"
+#define FUZZ_KEY         "0123456789abcdefghijKLMNOPQRSTUV"
+#define FUZZ_MCH_ID      "1900000109"
+#define FUZZ_SUB_MCH_ID  "1900000110"
+#define FUZZ_APP_ID      "wxd930ea5d5a258f4f"
+#define FUZZ_SERIAL      "PUB_KEY_ID_0119000001092024070100000000000001"
 
 
 /*
@@ -75,6 +76,16 @@ wechatpay_str_t fuzz_str(const char *text);
 /* A merchant with both keys FUZZ_KEY, and any sub-merchant. */
 
 wechatpay_merchant_t *fuzz_merchant(void);
+
+
+/* The same with one sub-merchant, FUZZ_SUB_MCH_ID, and one app_id. */
+
+wechatpay_merchant_t *fuzz_limited_merchant(void);
+
+
+/* What such a merchant has to make of what the other one took as refund. */
+
+wechatpay_error_e fuzz_limited(const wechatpay_refund_t *refund);
 
 
 /* Adds what calls need: an app_id, a certificate and its key, a public key. */

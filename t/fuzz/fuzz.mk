@@ -12,7 +12,8 @@
 #                               all but those that t/fuzz/unreached explains
 #
 # What the fuzzer finds stays in build/fuzz/corpus and is begun with the next
-# time; an input that fails is left in build/fuzz.
+# time; an input that fails is left in build/fuzz.  t/fuzz/seeds is written by
+# hand, and stays as it is: the notifies of t/unit/vectors.pl, and answers.
 
 FUZZ = $(BUILD)/fuzz
 FUZZ_SECONDS ?= 40
@@ -51,7 +52,7 @@ fuzz-merge: fuzz-build
 	    du -sb t/fuzz/corpus/$$t; \
 	done
 
-fuzz-coverage:
+fuzz-coverage: all
 	@tools/install-dependencies.sh fuzz-coverage
 	+@$(MAKE) fuzz-build FUZZ=$(FUZZ)-coverage \
 	    FUZZ_INSTRUMENT="-fprofile-instr-generate -fcoverage-mapping"

@@ -3,7 +3,8 @@
  * Copyright (C) the refund-notify authors
  *
  * The input is taken as an answer, whose signature must then be wrong; and as
- * the fields of one, a line each, "name=value", which is then signed.
+ * the fields of one, a line each, "name=value", which is then signed: appid and
+ * mch_id are right where it does not say otherwise.
  */
 
 
@@ -132,10 +133,7 @@ fuzz_v2_fields(const uint8_t *data, size_t size, wechatpay_xml_field_t *fields)
         { "mch_id", FUZZ_MCH_ID }
     };
 
-    for (n = 0; n < 3; n++) {
-        fields[n].name = fuzz_str(always[n][0]);
-        fields[n].value = fuzz_str(always[n][1]);
-    }
+    n = 0;
 
     while (size != 0 && n < FUZZ_MAX_FIELDS) {
         lf = memchr(data, '\n', size);
@@ -168,7 +166,9 @@ fuzz_v2_fields(const uint8_t *data, size_t size, wechatpay_xml_field_t *fields)
             }
 
             if (m == fields[n].name.len && i == fields[n].value.len
-                && !wechatpay_str_equal(fields[n].name, fuzz_str("sign")))
+                && !wechatpay_str_equal(fields[n].name, fuzz_str("sign"))
+                && !wechatpay_str_equal(fields[n].name,
+                                        fuzz_str("return_code")))
             {
                 n++;
             }
@@ -180,6 +180,20 @@ fuzz_v2_fields(const uint8_t *data, size_t size, wechatpay_xml_field_t *fields)
         if (size != 0) {
             data++;
             size--;
+        }
+    }
+
+    for (i = 0; i < 3; i++) {
+
+        for (m = 0; m < n; m++) {
+            if (wechatpay_str_equal(fields[m].name, fuzz_str(always[i][0]))) {
+                break;
+            }
+        }
+
+        if (m == n) {
+            fields[n].name = fuzz_str(always[i][0]);
+            fields[n++].value = fuzz_str(always[i][1]);
         }
     }
 

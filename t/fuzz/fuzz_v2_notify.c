@@ -16,7 +16,7 @@ static void fuzz_v2_notify(wechatpay_str_t body, fuzz_memory_t *memory);
 
 
 static wechatpay_parser_t    *fuzz_parser;
-static wechatpay_merchant_t  *fuzz_shop;
+static wechatpay_merchant_t  *fuzz_shop, *fuzz_choosy;
 static EVP_CIPHER_CTX        *fuzz_encrypt;
 
 
@@ -37,6 +37,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (fuzz_parser == NULL) {
         fuzz_parser = wechatpay_parser_create();
         fuzz_shop = fuzz_merchant();
+        fuzz_choosy = fuzz_limited_merchant();
         fuzz_encrypt = EVP_CIPHER_CTX_new();
 
         fuzz_assert(fuzz_parser != NULL);
@@ -85,7 +86,7 @@ static void
 fuzz_v2_notify(wechatpay_str_t body, fuzz_memory_t *memory)
 {
     wechatpay_error_e   error;
-    wechatpay_refund_t  refund;
+    wechatpay_refund_t  refund, again;
 
     error = wechatpay_v2_notify(fuzz_parser, fuzz_shop, body, &memory->memory,
                                 &refund);
@@ -95,5 +96,9 @@ fuzz_v2_notify(wechatpay_str_t body, fuzz_memory_t *memory)
     if (error == WECHATPAY_OK) {
         fuzz_assert(refund.version == WECHATPAY_V2);
         fuzz_check(&refund, memory);
+
+        fuzz_assert(wechatpay_v2_notify(fuzz_parser, fuzz_choosy, body,
+                                        &memory->memory, &again)
+                    == fuzz_limited(&refund));
     }
 }

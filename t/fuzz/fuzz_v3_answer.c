@@ -53,8 +53,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     wechatpay_response_t   response;
 
     static unsigned char     signature[FUZZ_SIZE];
-    static const unsigned    statuses[] = { 200, 204, 302, 400, 403, 429,
-                                            500 };
+    static const unsigned    statuses[] = { 200, 204, 202, 400, 403, 429,
+                                            500, 302 };
 
     if (fuzz_parser == NULL) {
         fuzz_parser = wechatpay_parser_create();
@@ -81,7 +81,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     response.now = 1528425296;
     response.skew = 300;
 
-    response.status = statuses[size % 7];
+    response.status = statuses[size % 8];
 
     fuzz_signed = 0;
 
@@ -92,7 +92,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_signed = 1;
 
-    for (i = 0; i < 7; i++) {
+    for (i = 0; i < 8; i++) {
         response.status = statuses[i];
 
         fuzz_answer(fuzz_parser, fuzz_shop, WECHATPAY_V3, i % 3, &response,

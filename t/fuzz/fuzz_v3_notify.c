@@ -38,7 +38,7 @@ int __wrap_EVP_PKEY_verify(EVP_PKEY_CTX *ctx, const unsigned char *sig,
 
 static int                    fuzz_signed;
 static wechatpay_parser_t    *fuzz_parser;
-static wechatpay_merchant_t  *fuzz_shop;
+static wechatpay_merchant_t  *fuzz_shop, *fuzz_choosy;
 static EVP_CIPHER_CTX        *fuzz_encrypt;
 
 
@@ -91,7 +91,7 @@ fuzz_v3_notify(const wechatpay_headers_t *headers, wechatpay_str_t body,
     fuzz_memory_t *memory)
 {
     wechatpay_error_e   error;
-    wechatpay_refund_t  refund;
+    wechatpay_refund_t  refund, again;
 
     error = wechatpay_v3_notify(fuzz_parser, fuzz_shop, headers, body,
                                 FUZZ_NOW, 300, &memory->memory, &refund);
@@ -102,6 +102,11 @@ fuzz_v3_notify(const wechatpay_headers_t *headers, wechatpay_str_t body,
         fuzz_assert(refund.version == WECHATPAY_V3);
         fuzz_assert(refund.notify_id.len != 0);
         fuzz_check(&refund, memory);
+
+        fuzz_assert(wechatpay_v3_notify(fuzz_parser, fuzz_choosy, headers,
+                                        body, FUZZ_NOW, 300, &memory->memory,
+                                        &again)
+                    == fuzz_limited(&refund));
     }
 
     return error;
@@ -223,12 +228,17 @@ fuzz_v3_setup(void)
 {
     fuzz_parser = wechatpay_parser_create();
     fuzz_shop = fuzz_merchant();
+    fuzz_choosy = fuzz_limited_merchant();
     fuzz_encrypt = EVP_CIPHER_CTX_new();
 
     fuzz_assert(fuzz_parser != NULL);
     fuzz_assert(EVP_EncryptInit_ex(fuzz_encrypt, EVP_aes_256_gcm(), NULL,
                                    (const unsigned char *) FUZZ_KEY, NULL));
     fuzz_assert(wechatpay_merchant_add_public_key(fuzz_shop,
+                                                  fuzz_str(FUZZ_SERIAL),
+                                                  fuzz_str(FUZZ_PUBLIC_KEY))
+                == NULL);
+    fuzz_assert(wechatpay_merchant_add_public_key(fuzz_choosy,
                                                   fuzz_str(FUZZ_SERIAL),
                                                   fuzz_str(FUZZ_PUBLIC_KEY))
                 == NULL);

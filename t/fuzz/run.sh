@@ -31,10 +31,16 @@ log=$dir/$target.log
 
 mkdir -p "$dir/corpus/$target"
 
+set -- "$dir/corpus/$target" "t/fuzz/corpus/$target"
+
+if [ -d "t/fuzz/seeds/$target" ]; then
+    set -- "$@" "t/fuzz/seeds/$target"
+fi
+
 if ! "$dir/fuzz_$target" "$limit" -max_len=8192 -timeout=10 \
          -rss_limit_mb=2048 -dict=t/fuzz/$dict.dict \
          -artifact_prefix="$dir/$target-" -print_final_stats=1 \
-         "$dir/corpus/$target" "t/fuzz/corpus/$target" >"$log" 2>&1
+         "$@" >"$log" 2>&1
 then
     tail -n 60 "$log"
     echo "fuzz_$target: FAILED"

@@ -5,6 +5,7 @@
 #                       events at least, offered SOAK_RATE=140 a second, by SEED
 #   make soak-reloads   RELOADS=10000 reloads under load
 #   make soak-fuzz      each fuzz target for FUZZ_EACH=1200 s
+#                       and which lines their corpora reach
 #   make soak-whole     whole requests, changed at random, for WHOLE_SECONDS=1200
 #                       through the sanitized module, by WHOLE_SEED
 
@@ -35,6 +36,7 @@ soak-reloads: all
 
 soak-fuzz:
 	@$(MAKE) fuzz FUZZ_EACH=$(FUZZ_EACH)
+	@$(MAKE) fuzz-coverage
 
 soak-whole: build-asan
 	@tools/install-dependencies.sh build suite
