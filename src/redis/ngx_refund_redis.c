@@ -51,5 +51,5 @@ ngx_refund_redis_state(ngx_refund_redis_t *redis, ngx_uint_t *connections)
 ngx_uint_t
 ngx_refund_redis_node(ngx_refund_redis_t *redis, const ngx_str_t *key)
 {
-    return redis->conf->ops->node ? redis->conf->ops->node(redis, key) : 0;
+    return redis->conf->ops->node(redis, key);
 }

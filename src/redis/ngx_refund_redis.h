@@ -148,7 +148,8 @@ ngx_int_t ngx_refund_redis_state(ngx_refund_redis_t *redis,
 
 /*
  * Which node a command about this key would be sent to now: a number that tells
- * the nodes apart, until their map changes.
+ * the nodes apart, until their map changes.  Only where conf->ops->node is not
+ * NULL.
  */
 
 ngx_uint_t ngx_refund_redis_node(ngx_refund_redis_t *redis,

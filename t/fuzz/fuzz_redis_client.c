@@ -198,7 +198,9 @@ fuzz_redis_send(ngx_refund_redis_t *redis)
     state = (ngx_uint_t) ngx_refund_redis_state(redis, &connections);
     fuzz_assert(state != (ngx_uint_t) NGX_OK || connections != 0);
 
-    (void) ngx_refund_redis_node(redis, &key);
+    if (redis->conf->ops->node != NULL) {
+        (void) ngx_refund_redis_node(redis, &key);
+    }
 }
 
 
