@@ -401,7 +401,7 @@ for ([ $other, $OTHER ], [ $front, $MASTER ]) {
 
     $publish->('m1 127.0.0.1 1 08.1.1.1 5');
     log_has('an address that is nearly one',
-            qr/08\.1\.1\.1, port 5, is .*, but the host name of Redis cannot be/);
+            qr/08\.1\.1\.1, port 5, is .*, but the host name of Redis cannot/);
     delivered('it is not there', $pay->v2_notify($shop));
 
     $before = seen($other, 'SET');

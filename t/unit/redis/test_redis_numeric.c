@@ -15,7 +15,7 @@
 #include "ngx_refund_redis_numeric.c"
 
 
-/* What is numeric here is so to getaddrinfo(), which else asks a name server. */
+/* What is numeric here is so to getaddrinfo(), or else it were looked up. */
 
 static void
 test_numeric(void **state)
