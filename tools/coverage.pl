@@ -12,6 +12,8 @@
 #
 #   file function: the last line before them that is reached
 #
+# with " #2" behind it, and so on, for the next of a function that are alike.
+#
 # A reason that begins with "sometimes" is of places that hang on the time.
 #
 # Exits with 1 where too little was reached, where a line was not and is not
@@ -117,7 +119,7 @@ sub unreached {
     my ($file) = @_;
 
     my @source = split /\n/, contents($file->{file});
-    my ($function, @places, $open, $before) = ('');
+    my ($function, @places, $open, $before, %alike) = ('');
     my %line = map { $_->{line_number} => $_ }
                grep { counts($_) } @{ $file->{lines} };
 
@@ -140,8 +142,11 @@ sub unreached {
             $open->{lines} =~ s/(?:-\d+)?$/-$number/;
 
         } else {
-            push @places, $open = { key => "$file->{file} $function: $before",
-                                    function => $function, lines => $number };
+            my $key = "$file->{file} $function: $before";
+
+            $key .= " #$alike{$key}" if ++$alike{$key} > 1;
+            push @places, $open = { key => $key, function => $function,
+                                    lines => $number };
         }
     }
 
