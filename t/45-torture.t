@@ -154,9 +154,11 @@ my $LEASE = 5;
 
 # Bits of torture.c's list of objects: libxml2, libcrypto, and hiredis.  Hiredis
 # 0.14 crashes where its output buffer cannot be made anew (redisBufferWrite),
-# Jansson 2.14 where the buffer of a token cannot grow (lex_save): not tried.
+# Jansson 2.14 where the buffer of a token cannot grow (lex_save): it is tried
+# with an app's answer only, whose tokens fit.
 
 my $MODULE = 1;
+my $JANSSON = 4;
 my $LIBRARIES = 2 | 16 | (hiredis() >= 1 ? 8 : 0);
 
 my $dir = scratch_dir();
@@ -314,6 +316,8 @@ sub notify {
     push @wrong, look();
     push @wrong, 'SUCCESS, and delivered again'
         if $answer eq 'SUCCESS' && deliveries($notify) != $deliveries;
+    push @wrong, "it may have accepted, and again: $again"
+        if $objects == $JANSSON && $failed && $again ne 'in_flight';
     push @wrong, "again: $again"
         if $again !~ /^(?:SUCCESS|in_flight)$/
            && $again ne ($case->{usual} // '');
@@ -521,7 +525,8 @@ sub torture {
     my $name = $case->{name} . ($objects == $MODULE ? '' : ', libraries');
 
     is($answer, $usual, "$name: $calls calls") if !$case->{any};
-    cmp_ok($calls, '>', 0, "$name: they are counted") if $objects == $MODULE;
+    cmp_ok($calls, '>', 0, "$name: they are counted")
+        if $objects != $LIBRARIES;
 
     my %answers;
     my @which = 1 .. $calls;
@@ -613,6 +618,7 @@ well('/shm'), well('/redis');
 my $descriptors = descriptors();
 
 torture($_, $MODULE, $full ? 1 : 0.1) for @cases;
+torture($_, $JANSSON, 1) for grep { $_->{name} eq 'v2, an answer read' } @cases;
 
 if ($full) {
     torture($_, $LIBRARIES, 100) for grep { $_->{run} != \&status } @cases;

@@ -7,14 +7,16 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include <jansson.h>
 #include "ngx_http_refund_acknowledgement.h"
+#include "ngx_http_refund_span.h"
+#include "wechatpay_json.h"
 
 
 static ngx_http_refund_outcome_e ngx_http_refund_acknowledgement_status(
     ngx_http_refund_delivery_t *delivery, ngx_http_refund_ack_e ack,
     const char **reason);
-static const char *ngx_http_refund_acknowledgement_code(ngx_str_t *answer);
+static ngx_http_refund_outcome_e ngx_http_refund_acknowledgement_code(
+    ngx_str_t *answer, const char **reason);
 
 
 ngx_http_refund_outcome_e
@@ -77,9 +79,7 @@ ngx_http_refund_acknowledgement_status(ngx_http_refund_delivery_t *delivery,
     }
 
     if (ack == NGX_HTTP_REFUND_ACK_CODE) {
-        *reason = ngx_http_refund_acknowledgement_code(&delivery->answer);
-
-        return *reason ? NGX_HTTP_REFUND_REFUSED : NGX_HTTP_REFUND_ACCEPTED;
+        return ngx_http_refund_acknowledgement_code(&delivery->answer, reason);
     }
 
     /*
@@ -106,41 +106,61 @@ ngx_http_refund_acknowledgement_status(ngx_http_refund_delivery_t *delivery,
 }
 
 
-static const char *
-ngx_http_refund_acknowledgement_code(ngx_str_t *answer)
+static ngx_http_refund_outcome_e
+ngx_http_refund_acknowledgement_code(ngx_str_t *answer, const char **reason)
 {
-    json_t      *root, *code;
-    const char  *reason;
+    json_t  *root, *code;
 
     if (answer->len > NGX_HTTP_REFUND_ACK_ANSWER_MAX) {
-        return "its answer is longer than 4096 bytes";
+        *reason = "its answer is longer than 4096 bytes";
+        return NGX_HTTP_REFUND_REFUSED;
     }
 
     if (answer->len == 0) {
-        return "its answer is empty";
+        *reason = "its answer is empty";
+        return NGX_HTTP_REFUND_REFUSED;
     }
 
-    root = json_loadb((char *) answer->data, answer->len,
-                      JSON_REJECT_DUPLICATES, NULL);
-    if (root == NULL) {
-        return "its answer is not JSON";
+    switch (wechatpay_json_parse(ngx_http_refund_span(answer), &root)) {
+
+    case WECHATPAY_OK:
+        break;
+
+    case WECHATPAY_ERROR_NO_MEMORY:
+
+        /* it may have accepted, which nobody can read now */
+
+        *reason = "there is no memory to read its answer";
+        return NGX_HTTP_REFUND_UNKNOWN;
+
+    case WECHATPAY_ERROR_JSON_NOT_OBJECT:
+        *reason = "its answer has no \"code\"";
+        return NGX_HTTP_REFUND_REFUSED;
+
+    case WECHATPAY_ERROR_JSON_TOO_DEEP:
+        *reason = "its answer has more than 32 levels";
+        return NGX_HTTP_REFUND_REFUSED;
+
+    default:
+        *reason = "its answer is not JSON";
+        return NGX_HTTP_REFUND_REFUSED;
     }
 
     code = json_object_get(root, "code");
 
     if (code == NULL) {
-        reason = "its answer has no \"code\"";
+        *reason = "its answer has no \"code\"";
 
     } else if (!json_is_string(code)
-               || strcmp(json_string_value(code), "SUCCESS") != 0)
+               || ngx_strcmp(json_string_value(code), "SUCCESS") != 0)
     {
-        reason = "its answer's \"code\" is not \"SUCCESS\"";
+        *reason = "its answer's \"code\" is not \"SUCCESS\"";
 
     } else {
-        reason = NULL;
+        *reason = NULL;
     }
 
     json_decref(root);
 
-    return reason;
+    return *reason ? NGX_HTTP_REFUND_REFUSED : NGX_HTTP_REFUND_ACCEPTED;
 }

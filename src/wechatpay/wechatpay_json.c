@@ -17,42 +17,41 @@
 
 
 static inline int wechatpay_json_escaped(uint64_t word);
+static void wechatpay_json_watch(void);
 static void *wechatpay_json_alloc(size_t size);
 static int wechatpay_json_too_deep(wechatpay_str_t text);
 static int wechatpay_json_precision(const json_t *value, int precision);
 
 
-/* what allocates while a text is parsed, and whether it failed */
+/*
+ * What allocates for Jansson, whose hooks have no context and are the process',
+ * and whether it failed since a parse began.  Texts are parsed in the event
+ * loop only; a thread that uses Jansson by itself may at worst have one told
+ * that there was no memory.
+ */
 
 static json_malloc_t  wechatpay_json_malloc;
-static int            wechatpay_json_exhausted;
+static volatile int   wechatpay_json_exhausted;
 
 
 wechatpay_error_e
 wechatpay_json_parse(wechatpay_str_t text, json_t **object)
 {
     json_t        *json;
-    json_free_t    release;
     json_error_t   error;
 
     if (wechatpay_json_too_deep(text)) {
         return WECHATPAY_ERROR_JSON_TOO_DEEP;
     }
 
-    /*
-     * Jansson 2.14 does not look at each allocation: where one fails a string
-     * may lack bytes, or be called invalid.  So it is looked at here.
-     */
-
-    json_get_alloc_funcs(&wechatpay_json_malloc, &release);
-    json_set_alloc_funcs(wechatpay_json_alloc, release);
+    if (wechatpay_json_malloc == NULL) {
+        wechatpay_json_watch();
+    }
 
     wechatpay_json_exhausted = 0;
 
     json = json_loadb((const char *) text.data, text.len,
                       JSON_REJECT_DUPLICATES, &error);
-
-    json_set_alloc_funcs(wechatpay_json_malloc, release);
 
     if (wechatpay_json_exhausted) {
         json_decref(json);
@@ -78,6 +77,22 @@ wechatpay_json_parse(wechatpay_str_t text, json_t **object)
     *object = json;
 
     return WECHATPAY_OK;
+}
+
+
+/*
+ * Jansson 2.14 does not look at each allocation: where one fails a string may
+ * lack bytes, or be called invalid.  So it is looked at here: set once, and for
+ * good, for whatever else uses Jansson in this process may allocate meanwhile.
+ */
+
+static void
+wechatpay_json_watch(void)
+{
+    json_free_t  release;
+
+    json_get_alloc_funcs(&wechatpay_json_malloc, &release);
+    json_set_alloc_funcs(wechatpay_json_alloc, release);
 }
 
 

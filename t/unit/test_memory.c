@@ -19,6 +19,7 @@
 
 static int test_fails(void);
 static void *test_library_malloc(size_t size);
+static void *test_jansson_malloc(size_t size);
 static void *test_library_realloc(void *p, size_t size);
 static char *test_library_strdup(const char *text);
 static void *test_openssl_malloc(size_t size, const char *file, int line);
@@ -31,6 +32,9 @@ static void test_openssl_free(void *p, const char *file, int line);
 
 static long  test_left = -1;
 static int   test_failed;
+
+/* a long token in Jansson, see below, is not to lack memory */
+static int   test_of_jansson;
 
 
 static int
@@ -50,6 +54,13 @@ static void *
 test_library_malloc(size_t size)
 {
     return test_fails() ? NULL : malloc(size);
+}
+
+
+static void *
+test_jansson_malloc(size_t size)
+{
+    return test_of_jansson ? test_library_malloc(size) : malloc(size);
 }
 
 
@@ -177,15 +188,13 @@ test_memory_of_jansson(void **state)
 {
     long                n;
     json_t             *json;
-    json_malloc_t       allocate;
-    json_free_t         release;
     test_memory_t       memory;
     wechatpay_str_t     text, dumped;
     wechatpay_error_e   error;
 
     (void) state;
 
-    json_set_alloc_funcs(test_library_malloc, free);
+    test_of_jansson = 1;
 
     text = test_str("{\"a\":{\"b\":[1,\"c\",true]},\"d\":[{}]}");
 
@@ -194,9 +203,6 @@ test_memory_of_jansson(void **state)
         test_left = n;
         error = wechatpay_json_parse(text, &json);
         test_left = -1;
-
-        json_get_alloc_funcs(&allocate, &release);
-        assert_ptr_equal(allocate, test_library_malloc);
 
         if (!test_failed) {
             break;
@@ -250,6 +256,10 @@ main(void)
     {
         return 1;
     }
+
+    /* before the first parse, which looks for it */
+
+    json_set_alloc_funcs(test_jansson_malloc, free);
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
