@@ -40,6 +40,7 @@ http {
     server {
         listen 127.0.0.1:%%PORT%%;
         listen 127.0.0.1:%%PORT_H2%% http2;
+        server_name shop.example;
 
         location = /notify {
             refund_notify shop;
@@ -53,6 +54,21 @@ http {
             include %%ROOT%%/conf/refund_delivery.conf;
         }
 
+        # the app gets the client's host
+
+        location = /host {
+            refund_notify shop;
+            refund_notify_pass /internal/host;
+        }
+
+        location = /internal/host {
+            internal;
+            access_log off;
+            proxy_pass http://business/refunds;
+            include %%ROOT%%/conf/refund_delivery.conf;
+            proxy_set_header Host $host;
+        }
+
         # the target's URI is the client's; its path, query and request line
 
         location ~ ^/to/(?<where>[^/]*)/(?<which>(?s:.*))$ {
@@ -64,6 +80,18 @@ http {
             internal;
             access_log off;
             proxy_pass http://business;
+            include %%ROOT%%/conf/refund_delivery.conf;
+        }
+
+        location ~ ^/path/(?<where>(?s:.*))$ {
+            refund_notify shop;
+            refund_notify_pass /internal/path/$where name=path;
+        }
+
+        location /internal/path/ {
+            internal;
+            access_log off;
+            proxy_pass http://business$uri;
             include %%ROOT%%/conf/refund_delivery.conf;
         }
 
@@ -362,12 +390,13 @@ for my $version (qw(v2 v3)) {
 
     my @uris = (
         [ 'a path and a query', '/to/a/b', '/internal/at/a?which=b' ],
-        [ 'a space in the path', '/to/a%20b/c',
-          '/internal/at/a%20b?which=c' ],
         [ 'more of a query', '/to/a/b&c=d', '/internal/at/a?which=b&c=d' ],
+        [ 'the path', '/path/a', '/internal/path/a' ],
+        [ 'the path as it is', '/path/a%2525%23%c3b',
+          "/internal/path/a%#\xc3b" ],
         [ 'the line', '/line/a', '/internal/line/a' ],
-        [ 'the line with what must be escaped', '/line/a%20%2525%23%c3b',
-          '/internal/line/a%20%25%23%C3b' ],
+        [ 'the line with what must be escaped', '/line/a%2525%23%c3b',
+          '/internal/line/a%25%23%C3b' ],
     );
 
     for (@uris) {
@@ -385,7 +414,32 @@ for my $version (qw(v2 v3)) {
           upstream_error => 'refund_notify_pass yields no URI of this server')
         for "/to/a/$smuggled", '/to/a/b%20c', '/to/a/b%0ac', '/to/a/b%7f',
             '/to/a%0db/c', '/to/a%250db/c', '/to/a%2500b/c', "/line/$smuggled",
-            '/line/a%0ab', '/line/%252e%252e%252fadmin';
+            '/line/a%0ab', '/line/%252e%252e%252fadmin', '/to/a%20b/c',
+            '/line/a%20b', '/path/a%20HTTP/1.0', "/path/$smuggled",
+            '/path/a%0ab', '/path/a%7f';
+}
+
+# The Host that the client sent, and what of it an app gets that is to have it.
+
+for ([ 'a name', 'Other.Example:8080', 'other.example' ],
+     [ 'an address', '127.0.0.1', '127.0.0.1' ],
+     [ 'an IPv6 address', '[::1]:80', '[::1]' ],
+     [ 'all that a host may have', q{a-b_~%41!$&'()*+,;=},
+       q{a-b_~%41!$&'()*+,;=} ],
+     [ '255 bytes', 'a' x 255, 'a' x 255 ],
+     [ '256 bytes', 'a' x 256 ],
+     map { [ sprintf('a name with \x%02x', ord), "a${_}b" ] }
+         "\x80", "\xff", '"', '<', '>', '\\', '^', '`', '{', '|', '}', '@')
+{
+    my ($name, $host, $onward) = @$_;
+    my $notify = $pay->v3_notify($shop);
+
+    unshift @{ $notify->{headers} }, Host => $host;
+
+    my $request = sends("Host: $name", '/host', $notify, 'delivered');
+
+    is($request->{headers}{host}, $onward // 'shop.example',
+       "Host: $name: what goes on");
 }
 
 is(join(' ', $nginx->workers), $worker, 'by one worker, all the time');

@@ -14,6 +14,9 @@
 /* what the connection and its request's copies of client data need */
 #define NGX_HTTP_REFUND_DELIVERY_POOL_SIZE  1024
 
+/* of a name in DNS */
+#define NGX_HTTP_REFUND_DELIVERY_HOST_MAX  255
+
 
 /* The core sees hc; we find the delivery behind it, after redirects too. */
 
@@ -29,6 +32,7 @@ static ngx_int_t ngx_http_refund_delivery_request(ngx_http_request_t *r,
     ngx_http_refund_delivery_t *delivery);
 static ngx_table_elt_t *ngx_http_refund_delivery_push_header(
     ngx_http_request_t *r, const char *name, ngx_str_t *value);
+static ngx_uint_t ngx_http_refund_delivery_host_valid(ngx_str_t *host);
 static void ngx_http_refund_delivery_cut(ngx_http_refund_delivery_t *delivery);
 static void ngx_http_refund_delivery_cut_handler(ngx_event_t *ev);
 static void ngx_http_refund_delivery_finish(void *data);
@@ -329,7 +333,7 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
 {
     u_char                   *p;
     ngx_buf_t                *b;
-    ngx_str_t                 length;
+    ngx_str_t                 host, length;
     ngx_uint_t                i;
     ngx_chain_t              *cl;
     ngx_table_elt_t          *h;
@@ -397,12 +401,19 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     length.data = p;
     length.len = ngx_sprintf(p, "%uz", delivery->body.len) - p;
 
-    r->headers_in.server = delivery->origin->host;
+    /* without one $host is the server's name */
+
+    ngx_str_null(&host);
+
+    if (ngx_http_refund_delivery_host_valid(&delivery->origin->host)) {
+        host = delivery->origin->host;
+    }
+
+    r->headers_in.server = host;
     r->headers_in.content_length_n = delivery->content_type.len
                                      ? (off_t) delivery->body.len : -1;
 
-    r->headers_in.host = ngx_http_refund_delivery_push_header(r, "host",
-                             &delivery->origin->host);
+    r->headers_in.host = ngx_http_refund_delivery_push_header(r, "host", &host);
     if (r->headers_in.host == NULL) {
         return NGX_ERROR;
     }
@@ -473,6 +484,40 @@ ngx_http_refund_delivery_request(ngx_http_request_t *r,
     rb->buf = b;
 
     return NGX_OK;
+}
+
+
+/*
+ * What RFC 3986, section 3.2.2, lets a host have.  nginx lets in more, and a
+ * business app may refuse it, and with it an event that is genuine.
+ */
+
+static ngx_uint_t
+ngx_http_refund_delivery_host_valid(ngx_str_t *host)
+{
+    u_char  *p, *last;
+
+    static const uint32_t  valid[] = {
+        0x00000000,     /* control characters */
+        0x2fff7ff2,     /* ! $ % & ' ( ) * + , - . 0-9 : ; = */
+        0xaffffffe,     /* A-Z [ ] _ */
+        0x47fffffe,     /* a-z ~ */
+        0, 0, 0, 0
+    };
+
+    if (host->len > NGX_HTTP_REFUND_DELIVERY_HOST_MAX) {
+        return 0;
+    }
+
+    last = host->data + host->len;
+
+    for (p = host->data; p < last; p++) {
+        if (!(valid[*p >> 5] & ((uint32_t) 1 << (*p & 0x1f)))) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

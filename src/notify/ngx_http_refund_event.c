@@ -24,8 +24,7 @@ static ngx_int_t ngx_http_refund_event_targets(ngx_http_refund_event_t *event,
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
     ngx_http_refund_target_t *target, ngx_http_request_t *r);
-static ngx_uint_t ngx_http_refund_event_uri_valid(ngx_str_t *uri,
-    ngx_str_t *args);
+static ngx_uint_t ngx_http_refund_event_uri_valid(ngx_str_t *part);
 
 
 ngx_http_refund_event_t *
@@ -237,7 +236,8 @@ ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
 
     if (uri.len == 0 || uri.data[0] != '/'
         || ngx_http_parse_unsafe_uri(r, &uri, &args, &flags) != NGX_OK
-        || !ngx_http_refund_event_uri_valid(&uri, &args))
+        || !ngx_http_refund_event_uri_valid(&uri)
+        || !ngx_http_refund_event_uri_valid(&args))
     {
         /* it stays empty, which its target will tell */
         return NGX_OK;
@@ -255,24 +255,18 @@ ngx_http_refund_event_uri(ngx_http_refund_event_t *event,
 
 
 /*
- * What a client wrote into a variable must not end the line of the request that
- * the business app gets, and begin another: nginx sends args as they are, and
- * all of the URI where proxy_pass has $uri.
+ * What a client wrote into a variable must not end the URI, or the line, of the
+ * request that the business app gets: nginx sends the arguments as they are,
+ * and the path too where proxy_pass has $uri.
  */
 
 static ngx_uint_t
-ngx_http_refund_event_uri_valid(ngx_str_t *uri, ngx_str_t *args)
+ngx_http_refund_event_uri_valid(ngx_str_t *part)
 {
     size_t  i;
 
-    for (i = 0; i < uri->len; i++) {
-        if (uri->data[i] < 0x20 || uri->data[i] == 0x7f) {
-            return 0;
-        }
-    }
-
-    for (i = 0; i < args->len; i++) {
-        if (args->data[i] <= 0x20 || args->data[i] == 0x7f) {
+    for (i = 0; i < part->len; i++) {
+        if (part->data[i] <= 0x20 || part->data[i] == 0x7f) {
             return 0;
         }
     }
