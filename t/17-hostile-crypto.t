@@ -363,7 +363,7 @@ my %block = (
     'type 1, and other than FF'
         => sub { block(digest_info($sha256, $_[0])) =~ s/\xff/\x55/gr },
     'a first byte that is not 0'
-        => sub { "\0\0" . substr block(digest_info($sha256, $_[0])), 2 },
+        => sub { "\1" . substr block(digest_info($sha256, $_[0])), 1 },
     'no zero before DigestInfo'
         => sub { block(digest_info($sha256, $_[0])) =~ s/\xff\0/\xff\xff/r },
     'two zeros before DigestInfo'

@@ -50,7 +50,8 @@ http {
 EOC
 
 my $pay = wechatpay();
-my $shop = $pay->merchant(v2_key => []);
+my $SUB_MCH_ID = '1900009110';
+my $shop = $pay->merchant(v2_key => [], sub_mch_id => [ $SUB_MCH_ID ]);
 my $app = business_app();
 my $nginx = nginx(with_merchants($conf, $shop),
                   vars => { APP => $app->port });
@@ -305,6 +306,8 @@ judge($nginx, $app, growing(\&around, $large),
 
 # The JSON within against that around, and money
 
+my %provider = (sp_mchid => $shop->{mch_id}, sub_mchid => $SUB_MCH_ID);
+
 judge($nginx, $app,
     (map { my ($event, $status) = @$_;
            [ "event_type $event of a refund that is $status",
@@ -333,8 +336,32 @@ judge($nginx, $app,
            sub { s/("mchid":)"(\d+)"/$1$2/ }),
     within('mchid in a list', 'malformed: mch_id is not a string',
            sub { s/("mchid":)("\d+")/$1\[$2]/ }),
-    within('an sp_mchid of another', [ malformed => qr/sub_mchid is missing/ ],
+    within('an sp_mchid without sub_mchid', 'malformed: sub_mchid is missing',
            sub { s/^\{/{"sp_mchid":"1900000001",/ }),
+
+    # a service provider's notify; none of it may be another's
+
+    (map { my ($name, $expected, %mchid) = @$_;
+           my $members = join ',', map { "\"$_\":\"$mchid{$_}\"" }
+                                       sort keys %mchid;
+           within($name, $expected, sub { s/"mchid":"\d+"/$members/ }) }
+         [ 'a service provider\'s', 'delivered', %provider ],
+         [ 'its mchid too', 'delivered', %provider,
+           mchid => $shop->{mch_id} ],
+         [ 'an sp_mchid of another', $MERCHANT, %provider,
+           sp_mchid => '1900000001' ],
+         [ 'an sp_mchid of another beside the mchid', $MERCHANT, %provider,
+           sp_mchid => '1900000001', mchid => $shop->{mch_id} ],
+         [ 'an mchid of another beside the sp_mchid', $MERCHANT, %provider,
+           mchid => '1900000001' ],
+         [ 'another for both', $MERCHANT, %provider,
+           sp_mchid => '1900000001', mchid => '1900000001' ],
+         [ 'a sub_mchid of another',
+           'mismatch: sub_mch_id is none of the merchant\'s', %provider,
+           sub_mchid => '1900009111' ],
+         [ 'the sub_mchid and a digit',
+           'mismatch: sub_mch_id is none of the merchant\'s', %provider,
+           sub_mchid => "${SUB_MCH_ID}0" ]),
     within('the mchid, escaped', 'delivered',
            sub { s/("mchid":")(.)/sprintf '%s\\u%04x', $1, ord $2/e }),
 
