@@ -25,12 +25,21 @@ http {
 
     log_format notify escape=none '$refund_notify_result'
                                   '|$refund_notify_reason';
+    log_format workers '$pid';
 
     access_log %%DIR%%/notify.log notify;
+    access_log %%DIR%%/workers.log workers;
 
     %%MERCHANTS%%
 
     large_client_header_buffers 4 32k;
+
+    # a thousand at once are no reason for another answer on a busy machine
+
+    refund_store main %%STORE%%;
+    refund_notify_store main;
+    refund_notify_deadline 30s;
+    refund_notify_lease 15s;
 
     server {
         listen 127.0.0.1:%%PORT%% backlog=2048 %%LISTEN%%;
@@ -65,7 +74,8 @@ my $shop = $pay->merchant(
                        'PUB_KEY_ID_0114232134912410000000000001' ]);
 my $app = business_app();
 my $nginx = nginx(with_merchants($conf, $shop),
-                  vars => { APP => $app->port, WORKERS => 1, LISTEN => '' });
+                  vars => { APP => $app->port, WORKERS => 1, LISTEN => '',
+                            STORE => 'shm:10m' });
 my $client = client($nginx);
 my ($worker) = $nginx->workers;
 my $logged = 0;
@@ -114,15 +124,20 @@ sub sends {
 
 
 # A notify signed at $seconds from now, and sent within the same second, so that
-# nginx' clock says the same: it is made anew until that was so.  perl's own
-# time() lags behind the clock that nginx reads.
+# nginx' clock says the same: it is made anew until that was so, which a machine
+# that takes a second for each will not see.  perl's own time() lags behind the
+# clock that nginx reads.
 
 sub edge {
     my ($path, $seconds, $result, $reason) = @_;
 
+    my $name = "$path, $seconds s from now";
     my ($now, $answer, $notify);
+    my $tries = 0;
 
     do {
+        $tries++ < 50 or return fail("$name: it takes a second, each time");
+
         logged(1) if $notify;
         $app->forget;
 
@@ -130,8 +145,6 @@ sub edge {
         $notify = $pay->v3_notify($shop, -timestamp => $now + $seconds);
         $answer = $pay->answer($notify, $client->post($path, $notify));
     } while (int Time::HiRes::time() != $now);
-
-    my $name = "$path, $seconds s from now";
 
     is($answer, $result eq 'delivered' ? 'SUCCESS' : $result, $name);
     is(logged(1), "$result|" . ($reason // ''), "$name: the log");
@@ -365,12 +378,18 @@ is($sum, 50, 'fifty parts: all of the order');
 is(join(' ', $nginx->workers), $worker, 'by one worker, all the time');
 
 
-# A thousand of one at once on 16 workers, while the app takes its time.
+# A thousand of one at once on 16 workers, while the app takes its time; where
+# one mutex decides which of them delivers it, and where Redis does.
 
+my $redis = redis();
+
+for ([ shm => 'shm:10m' ],
+     [ Redis => $redis->url . ' timeout=3s cache=off' ])
 {
+    my ($name, $store) = ("a thousand at once, $_->[0]", $_->[1]);
     my $crowd = nginx(with_merchants($conf, $shop),
                       vars => { APP => $app->port, WORKERS => 16,
-                                LISTEN => 'reuseport' });
+                                LISTEN => 'reuseport', STORE => $store });
     my $pids = join ' ', sort $crowd->workers;
     my $notify = $pay->v3_notify($shop);
 
@@ -385,17 +404,17 @@ is(join(' ', $nginx->workers), $worker, 'by one worker, all the time');
     $answers{ $pay->answer($notify, $_) }++ for @responses;
 
     is(join(' ', sort keys %answers), 'SUCCESS in_flight',
-       'a thousand at once: the answers');
-    cmp_ok($answers{SUCCESS}, '>=', 1, 'a thousand at once: SUCCESS');
+       "$name: the answers");
+    cmp_ok($answers{SUCCESS}, '>=', 1, "$name: SUCCESS");
+    cmp_ok($answers{in_flight}, '>=', 1, "$name: some while it was delivered");
     is($answers{SUCCESS} + $answers{in_flight}, 1000,
-       'a thousand at once: all are answered');
+       "$name: all are answered");
     is(join(' ', map { $_->{id} } $app->requests), $notify->{event_id},
-       'a thousand at once: delivered once');
+       "$name: delivered once");
     $app->rules;
     is($pay->answer($notify, client($crowd)->post('/notify', $notify)),
-       'SUCCESS', 'a thousand at once: told again');
-    is(scalar(() = $app->requests), 1,
-       'a thousand at once: and not delivered again');
+       'SUCCESS', "$name: told again");
+    is(scalar(() = $app->requests), 1, "$name: and not delivered again");
 
     my @lines;
 
@@ -404,13 +423,21 @@ is(join(' ', $nginx->workers), $worker, 'by one worker, all the time');
         return @lines == 1001;
     });
 
-    is(scalar @lines, 1001, 'a thousand at once: each is in the log');
+    is(scalar @lines, 1001, "$name: each is in the log");
     is(scalar(grep { $_ eq 'delivered|' } @lines), 1,
-       'a thousand at once: one delivered it');
+       "$name: one delivered it");
+
+    my %took = map { $_ => 1 } split /\n/,
+                                     read_file($crowd->path('workers.log'));
+
+    # which of them the kernel gives the connections to is its own matter
+
+    cmp_ok(scalar keys %took, '>=', 2, "$name: several workers had one");
     is(join(' ', sort $crowd->workers), $pids,
-       'a thousand at once: by the workers of the beginning');
+       "$name: by the workers of the beginning");
 
     no_secrets($crowd, $pay->secrets($shop));
+    $crowd->stop;
 }
 
 no_secrets($nginx, $pay->secrets($shop));
