@@ -7,7 +7,7 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
-use RefundNotify::Test::Hostile qw(judge edited);
+use RefundNotify::Test::Hostile qw(judge judge_growing edited);
 
 my $conf = <<'EOC';
 %%GLOBALS%%
@@ -300,8 +300,9 @@ sub growing {
 
 # base64 makes four bytes of three, within
 
-judge($nginx, $app, growing(\&around, $large),
-      growing(\&within, $large * 3 / 4 - 2000));
+judge_growing($nginx, $app, sub { growing(\&around, $_[0]) }, $large);
+judge_growing($nginx, $app, sub { growing(\&within, $_[0]) },
+              $large * 3 / 4 - 2000);
 
 
 # The JSON within against that around, and money

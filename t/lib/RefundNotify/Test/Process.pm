@@ -8,6 +8,7 @@ package RefundNotify::Test::Process;
 #                                  ...) for each connection by TCP, else a name
 #                                  as in /proc; a connection that is made or
 #                                  closed just then may have such a name
+#   cpu_time($pid)                 seconds that it has worked, to a hundredth
 #   age($pid)                      seconds since it was started; 0 if it is gone
 #   describe($pid)                 lines that say what it is, and what it waits
 #                                  for, for someone who wonders why it lives
@@ -20,7 +21,7 @@ use POSIX ();
 
 use RefundNotify::Test::Util qw(read_file);
 
-our @EXPORT_OK = qw(private_memory open_files age describe);
+our @EXPORT_OK = qw(private_memory open_files cpu_time age describe);
 
 # of the kernel's include/net/tcp_states.h
 
@@ -54,6 +55,19 @@ sub open_files {
 
     return map { /^socket:\[(\d+)\]/ && $connections{$1} || $_ }
            grep { defined } map { readlink } glob "/proc/$pid/fd/*";
+}
+
+
+sub cpu_time {
+    my ($pid) = @_;
+
+    # as the program, and as the kernel on its behalf: proc(5), utime and stime
+
+    my ($user, $system) = read_file("/proc/$pid/stat")
+                          =~ /^.*\) (?:\S+ ){11}(\d+) (\d+) /s;
+
+    return (($user // 0) + ($system // 0))
+           / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
 
