@@ -39,6 +39,7 @@ static const wechatpay_v3_verifier_t *wechatpay_v3_signature_verifier(
 static int wechatpay_v3_signature_digest(EVP_MD_CTX *sha256,
     wechatpay_str_t timestamp, wechatpay_str_t nonce, wechatpay_str_t body,
     unsigned char digest[SHA256_DIGEST_LENGTH]);
+static wechatpay_error_e wechatpay_v3_signature_error(void);
 
 
 static const wechatpay_v3_header_t  wechatpay_v3_headers[] = {
@@ -160,12 +161,15 @@ wechatpay_v3_signature_verify(wechatpay_merchant_t *merchant,
         return WECHATPAY_ERROR_NO_MEMORY;
     }
 
+    /* what it says below is to be of this signature */
+
+    ERR_clear_error();
+
     if (EVP_PKEY_verify(verifier->verify, signature, len, digest,
                         sizeof(digest))
         != 1)
     {
-        ERR_clear_error();
-        return WECHATPAY_ERROR_SIGNATURE_WRONG;
+        return wechatpay_v3_signature_error();
     }
 
     return WECHATPAY_OK;
@@ -281,4 +285,27 @@ wechatpay_v3_signature_digest(EVP_MD_CTX *sha256, wechatpay_str_t timestamp,
     }
 
     return 0;
+}
+
+
+/*
+ * EVP_PKEY_verify() returns the same for a wrong signature and where it has no
+ * memory; which it was is in OpenSSL's queue of errors only, which is emptied.
+ */
+
+static wechatpay_error_e
+wechatpay_v3_signature_error(void)
+{
+    unsigned long      code;
+    wechatpay_error_e  error;
+
+    error = WECHATPAY_ERROR_SIGNATURE_WRONG;
+
+    for (code = ERR_get_error(); code != 0; code = ERR_get_error()) {
+        if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) {
+            error = WECHATPAY_ERROR_NO_MEMORY;
+        }
+    }
+
+    return error;
 }
