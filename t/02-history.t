@@ -9,7 +9,8 @@ use RefundNotify::Test::History qw(violations);
 
 use POSIX ();
 
-my $LEASE = 3;
+my %option = (lease => 3, timeout => 0.4, retry => 0.5, deadline => 1.5,
+              slack => 0.5, stores => [ 'main', 'local' ]);
 
 # Two processes write the lines, in turn; where a line says no "at" it is the
 # line's number.
@@ -35,14 +36,21 @@ my @again = (sent(send => 2), delivered(delivery => 2, attempt => 2),
              accepted(delivery => 2), ended(delivery => 2),
              answered(send => 2));
 my @same = map { $_->[0] eq 'delivered' ? [ @$_, attempt => 1 ] : $_ } @again;
-my @late = (@first, accepted(), ended(), answered(answer => 'late', at => 9),
-            sent(send => 2, at => 9.5), answered(send => 2, at => 9.6));
+my @falling = (@first, ended(), @same);
+my @repeated = (@good, @again);
+my @over = (sent(send => 2, at => 30), answered(send => 2, at => 31));
+my @late = (@first, accepted(), ended(),
+            answered(answer => 'late', at => 9, whole => 1.1, unseen => 6),
+            @over);
+my @slow = (@first, accepted(), ended(),
+            answered(at => 9, whole => 1.1, unseen => 3.7));
 my @none = (@first, accepted(), ended(), answered(answer => 'none', at => 9),
             sent(send => 2, at => 9.5), answered(send => 2, at => 9.6));
 my @twice = (@first, sent(send => 2, at => 12),
              delivered(delivery => 2, attempt => 2, at => 12.5),
              accepted(delivery => 2, at => 14),
-             ended(delivery => 2, at => 15), answered(send => 2, at => 16),
+             ended(delivery => 2, at => 15),
+             answered(send => 2, at => 16, whole => 12.1, unseen => 12.6),
              accepted(at => 30), ended(at => 30));
 
 my @rows = (
@@ -71,7 +79,7 @@ my @rows = (
       delivered(at => 0), sent(), booked(), accepted(), ended(), answered() ],
     [ 'a forged one is delivered', 'let_in',
       sent(genuine => 0), delivered(), ended(), answered(answer => 'x') ],
-    [ 'a forged amount is delivered', 'let_in',
+    [ 'a forged amount is delivered', 'let_in repeated',
       @good, sent(send => 2, genuine => 0, amount => 500),
       delivered(delivery => 2, attempt => 2, amount => 500),
       ended(delivery => 2) ],
@@ -93,31 +101,82 @@ my @rows = (
     [ '... and Redis forgot afterwards', 'twice',
       @twice, fault(at => 13, until => 14, forgets => [ 'main' ]) ],
     [ '... and it could not be renewed', 'twice_explained',
-      @twice, fault(at => 5, until => 6, hampers => [ 'main' ]) ],
-    [ '... and it could not be renewed for a moment', 'twice',
-      @twice, fault(at => 5, until => 5.9, hampers => [ 'main' ]) ],
+      @twice, fault(at => 5, until => 6.7, hampers => [ 'main' ]) ],
+    [ '... for less than two thirds of the lease', 'twice',
+      @twice, fault(at => 5, until => 6.5, hampers => [ 'main' ]) ],
+    [ '... nor could that in another store', 'twice',
+      @twice, fault(at => 5, until => 8, hampers => [ 'local' ]) ],
     [ '... for two moments, one after the other', 'twice_explained',
-      @twice, fault(at => 6, until => 6.4, hampers => [ 'main' ]),
-      fault(at => 5, until => 5.5, hampers => [ 'main' ]) ],
+      @twice, fault(at => 6.4, until => 7, hampers => [ 'main' ]),
+      fault(at => 5, until => 6, hampers => [ 'main' ]) ],
     [ '... for two moments, with time between them', 'twice',
-      @twice, fault(at => 7, until => 7.4, hampers => [ 'main' ]),
-      fault(at => 5, until => 5.5, hampers => [ 'main' ]) ],
+      @twice, fault(at => 6.6, until => 7.4, hampers => [ 'main' ]),
+      fault(at => 5, until => 6, hampers => [ 'main' ]) ],
     [ '... and somebody was stopped for a moment', 'twice',
       @twice, fault(at => 5, until => 5.5, stops => 1) ],
+    [ '... and somebody was stopped for long', 'twice_explained',
+      @twice, fault(at => 5, until => 8, stops => 1) ],
+    [ '... or could not renew, and then was stopped', 'twice_explained',
+      @twice, fault(at => 5, until => 6, hampers => [ 'main' ]),
+      fault(at => 6.2, until => 7, stops => 1) ],
     [ 'two targets at once', '',
       sent(targets => [ 'a', 'b' ]), delivered(), delivered(target => 'b'),
       accepted(), accepted(target => 'b'), ended(), ended(target => 'b'),
       answered() ],
 
-    [ 'the attempt does not grow', 'falling', @good, @same ],
+    [ 'the attempt does not grow', 'falling', @falling ],
     [ '... for Redis forgot', 'falling_explained',
-      @good, @same, fault(at => 5, until => 7, forgets => [ 'main' ]) ],
-    [ '... while somebody was stopped', 'falling_explained',
-      @good, @same, fault(at => 4, until => 7, hampers => [ 'main' ]) ],
+      @falling, fault(at => 4, until => 5, forgets => [ 'main' ]) ],
+    [ '... while somebody was stopped for long', 'falling_explained',
+      @falling, fault(at => 4, until => 6, stops => 1) ],
+    [ '... while somebody was stopped for a moment', 'falling',
+      @falling, fault(at => 4, until => 4.8, stops => 1) ],
+    [ '... while Redis could not be asked', 'falling',
+      @falling, fault(at => 2, until => 7, hampers => [ 'main' ]) ],
+
+    [ 'delivered again after SUCCESS', 'repeated', @repeated ],
+    [ '... to another target', '',
+      @good, sent(send => 2, targets => [ 'b' ]),
+      delivered(target => 'b'), accepted(target => 'b'), ended(target => 'b'),
+      answered(send => 2) ],
+    [ '... for Redis forgot', 'repeated_explained',
+      @repeated, fault(at => 5, until => 5, forgets => [ 'main' ]) ],
+    [ '... for it could not be told', 'repeated_explained',
+      @repeated, fault(at => 3.9, until => 4.2, hampers => [ 'main' ]) ],
+    [ '... for another could not be told', 'repeated',
+      @repeated, fault(at => 3.9, until => 4.2, hampers => [ 'local' ]) ],
+    [ '... for who was to tell was killed', 'repeated_explained',
+      @repeated, fault(at => 4.1, until => 4.1, cuts => 1) ],
+    [ '... for who was to send was stopped', 'repeated_explained',
+      @repeated, fault(at => 3, until => 7, stops => 1) ],
+    [ '... and Redis had forgotten before', 'repeated',
+      @repeated, fault(at => 3, until => 3.9, forgets => [ 'main' ]) ],
+    [ '... and was hampered afterwards', 'repeated',
+      @repeated, fault(at => 9, until => 12, hampers => [ 'main' ]) ],
+
+    [ 'answered when the deadline is long over', 'late', @slow ],
+    [ '... in time, but seen late', '',
+      @first, accepted(), ended(),
+      answered(at => 9, whole => 1.1, unseen => 3) ],
+    [ '... after a body that came slowly', '',
+      @first, accepted(), ended(),
+      answered(at => 9, whole => 2, unseen => 3.7) ],
+    [ '... for a worker was stopped', 'late_explained',
+      @slow, fault(at => 2, until => 2.7, stops => 1) ],
+    [ '... and a worker was stopped in it for a moment', 'late',
+      @slow, fault(at => 2, until => 2.2, stops => 1) ],
+    [ '... and nobody was accepted, in part at the same time', 'late_explained',
+      @slow, fault(at => 2, until => 2.4, stops => 1),
+      fault(at => 2.3, until => 2.7, stalls => 1) ],
+    [ '... two were stopped at the same time, for a moment', 'late',
+      @slow, fault(at => 2, until => 2.4, stops => 1),
+      fault(at => 2, until => 2.4, stalls => 1) ],
 
     [ 'the client waits no longer', 'late', @late ],
     [ '... for a worker was stopped', 'late_explained',
-      @late, fault(at => 0, until => 2, stops => 1) ],
+      @late, fault(at => 2, until => 5.2, stops => 1) ],
+    [ '... and one was stopped in it for a moment', 'late',
+      @late, fault(at => 2, until => 2.2, stops => 1) ],
     [ '... for Redis was stopped', 'late',
       @late, fault(at => 0, until => 9, hampers => [ 'main' ]) ],
     [ '... when a worker had been stopped', 'late',
@@ -156,7 +215,7 @@ for (@rows) {
         waitpid $pid, 0;
     }
 
-    my $found = $history->check(lease => $LEASE);
+    my $found = $history->check(%option);
 
     is(join(' ', sort +(grep { @{ $found->{$_} } } violations()),
                       grep { /_explained$/ && $found->{$_} } keys %$found),
@@ -176,15 +235,16 @@ for (@rows) {
         $history->note($what, id => 'genuine', at => ++$n, %entry);
     }
 
-    my $found = $history->check(lease => $LEASE);
+    my $found = $history->check(%option);
     my %table = map { /^(.*?) +(\d+)$/ } split /\n/, $history->table($found);
 
     is_deeply([ @table{ 'events', 'sends', 'forged', 'deliveries', 'again',
                         'lost', 'delivered while live', 'answered late',
-                        'answer: SUCCESS' } ], [ 1, 3, 1, 2, 1, 0, 1, 0, 1 ],
+                        'slowest answer, ms', 'answer: SUCCESS' } ],
+              [ 1, 3, 1, 2, 1, 0, 1, 0, 500, 1 ],
               'what the table says') or diag $history->table($found);
 
-    is_deeply($history->check(lease => $LEASE, memory => 300), $found,
+    is_deeply($history->check(%option, memory => 300), $found,
               'the same, found in several passes');
 
     $history->note(fault => at => 2.5, until => 3, name => 'f');

@@ -16,13 +16,13 @@ use RefundNotify::Test::BookingApp;
 use RefundNotify::Test::Certificate qw(rsa_key);
 use RefundNotify::Test::History qw(now violations);
 use RefundNotify::Test::Process
-    qw(age open_files private_memory);
+    qw(age describe open_files private_memory);
 use RefundNotify::Test::Stream;
 
 use IO::Socket::INET;
 use List::Util qw(max min shuffle);
 use RefundNotify::Test::Resp qw(resp_command);
-use RefundNotify::Test::Util qw(read_file wait_until write_file);
+use RefundNotify::Test::Util qw(read_file slow wait_until write_file);
 use Time::HiRes qw(sleep);
 
 my $conf = <<'EOC';
@@ -49,10 +49,11 @@ http {
 
     %%MERCHANTS%%
 
-    refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t: timeout=800ms;
+    refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t:
+                       timeout=%%TIMEOUT%%ms;
     refund_store local shm:64m;
 
-    refund_notify_deadline         1500ms;
+    refund_notify_deadline         %%DEADLINE%%ms;
     refund_notify_delivery_timeout 6s;
     refund_notify_lease            %%LEASE%%s;
 
@@ -107,10 +108,15 @@ http {
 EOC
 
 my $LEASE = 4;
+my $TIMEOUT = 0.8;             # of Redis
+my $RETRY = 0.5;                # of a renewal that failed
+my $DEADLINE = 1.5;
 my $STREAMS = 3;
 my $PATIENCE = 5;               # of WeChat Pay, which is not compressed
 my $SPARE = 4;                  # of the ladder, when the faults are over
 my $FILES = 4096;
+my $LATE = slow(0.5);           # s that the machine may take for itself
+my $LINGERS = slow(1);          # ... before workers have all they need again
 my $LOOKS = 5;                  # s between two looks at the processes
 
 # What is between the 16 sends, 15 s to 6 h, as half a second to twelve.
@@ -199,8 +205,9 @@ my $nginx = nginx(with_merchants($conf, values %shops), daemon => 1,
                       FAKETIME_NO_CACHE => 1, FAKETIME_DISABLE_SHM => 1,
                       FAKETIME_DONT_FAKE_MONOTONIC => 1,
                   } : {},
-                  vars => { LEASE => $LEASE, FILES => $FILES, DISK => $disk,
-                            REDIS => $redis->port,
+                  vars => { LEASE => $LEASE, TIMEOUT => 1000 * $TIMEOUT,
+                            DEADLINE => 1000 * $DEADLINE, FILES => $FILES,
+                            DISK => $disk, REDIS => $redis->port,
                             ORDERS => $apps{orders}->port,
                             LEDGER => $apps{ledger}->port });
 
@@ -292,15 +299,16 @@ my %FAULTS = (
             until => sub { $nginx->upgrading } },
 
         'the master is killed, and nginx started anew' => {
-            ends_workers => 1, lasts => [ 0.5, 2 ], cuts => 1,
+            ends_workers => 1, lasts => [ 0.5, 2 ],
             forgets => [ 'local' ],
             begin => sub { $_[1]{workers} = [ $nginx->lose_master ] },
-            end => sub { start_anew(@{ $_[1]{workers} }) } },
+            end => sub { cut(\&start_anew, @{ $_[1]{workers} }) } },
 
         # a connection to Redis that is lost then cannot be had again
 
         'file descriptors run out' => {
             ends_workers => 1, lasts => [ 2, 4 ], hampers => [ 'main' ],
+            stalls => 1, lingers => $LINGERS,
             begin => sub { files(few()) },
             end => sub { files($FILES) } },
     },
@@ -308,15 +316,14 @@ my %FAULTS = (
     worker => {
         'workers are killed' => {
             ends_workers => 1, lasts => [ 1, 3 ],
-            cuts => 1, every => 0.4,
-            again => sub { signal(KILL => worker()) } },
+            every => 0.4,
+            again => sub { cut(\&signal, KILL => worker()) } },
         'a worker stops for a moment' => {
             lasts => [ 0.2, 0.8 ], stops => 1,
             begin => sub { signal(STOP => $_[1]{worker} = worker()) },
             end => sub { signal(CONT => $_[1]{worker}) } },
         'a worker stops for longer than the lease' => {
             lasts => [ $LEASE + 1, $LEASE + 2 ], stops => 1,
-            hampers => [ 'main', 'local' ],
             begin => sub { signal(STOP => $_[1]{worker} = worker()) },
             end => sub { signal(CONT => $_[1]{worker}) } },
     },
@@ -381,10 +388,15 @@ sub start_anew {
     $nginx->signal($_->[0], $_->[1])
         for map { my $pid = $_; map { [ $_, $pid ] } qw(QUIT CONT) } @workers;
 
+    # longest takes who gives up a commit and has a delivery under way yet
+
+    my @living;
+
     wait_until(sub {
-        !grep { read_file("/proc/$_/cmdline") =~ /worker process\0*$/ }
-              @workers;
-    }, 10);
+        @living = grep { read_file("/proc/$_/cmdline") =~ /worker process\0*$/ }
+                       @workers;
+        return !@living;
+    }, 20) or die "they do not end: ", join "\n", map { describe($_) } @living;
 
     $nginx->start;
     return;
@@ -402,6 +414,20 @@ sub aside {
 
     syswrite $socket, resp_command(@words);
     return $socket;
+}
+
+
+# Does what ends connections; they end then, and at no other time.
+
+sub cut {
+    my ($code, @arguments) = @_;
+
+    my $at = now();
+
+    $code->(@arguments);
+    $history->note(fault => name => 'connections end', at => $at,
+                   until => now(), cuts => 1);
+    return;
 }
 
 
@@ -771,10 +797,11 @@ while (@left || @active || now() < $start + $seconds) {
         $fault->{end}->(@whom) if $fault->{end};
         $fault->{over} = 1;
 
-        $history->note(fault => at => $fault->{at}, until => now(),
+        $history->note(fault => at => $fault->{at},
+                       until => now() + ($fault->{lingers} // 0),
                        map { $_ => $fault->{$_} }
                            grep { defined $fault->{$_} }
-                                qw(name forgets hampers stops cuts));
+                                qw(name forgets hampers stops stalls));
     }
 
     @active = grep { !$_->{over} } @active;
@@ -811,7 +838,9 @@ is(scalar(grep { $_->{over} } @faults), @faults, @faults . ' faults, and over');
 $_->ebb for @streams;
 ok($_->finish(150), 'the ladder has run out') for @streams;
 
-my $found = $history->check(lease => $LEASE);
+my $found = $history->check(lease => $LEASE, timeout => $TIMEOUT,
+                            retry => $RETRY, deadline => $DEADLINE,
+                            slack => $LATE, stores => [ 'main', 'local' ]);
 
 note($_) for split /\n/, $history->table($found);
 note(sprintf 'seed %d, %.0f events a second', $seed,

@@ -13,7 +13,7 @@ use RefundNotify::Test::Process qw(open_files private_memory);
 use RefundNotify::Test::Stream;
 
 use List::Util qw(max);
-use RefundNotify::Test::Util qw(wait_until);
+use RefundNotify::Test::Util qw(slow wait_until);
 
 my $conf = <<'EOC';
 %%GLOBALS%%
@@ -30,10 +30,10 @@ http {
 
     %%MERCHANTS%%
 
-    refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t:;
+    refund_store main  redis://127.0.0.1:%%REDIS%% prefix=t: timeout=200ms;
     refund_store local shm:64m;
 
-    refund_notify_deadline         3s;
+    refund_notify_deadline         %%DEADLINE%%s;
     refund_notify_delivery_timeout 6s;
     refund_notify_lease            4s;
 
@@ -69,6 +69,7 @@ http {
 EOC
 
 my $LEASE = 4;
+my $DEADLINE = 3;
 my $PATIENCE = 5;
 my $RATE = 60;
 my $WORKERS = 2;
@@ -88,7 +89,8 @@ my $app = RefundNotify::Test::BookingApp->new(
     history => $history, target => 'orders',
     rules => [ { id => qr/\d{20}7:/, delay => 0.3 } ]);
 my $nginx = nginx(with_merchants($conf, values %shops), log_level => 'notice',
-                  vars => { REDIS => $redis->port, ORDERS => $app->port });
+                  vars => { DEADLINE => $DEADLINE, REDIS => $redis->port,
+                            ORDERS => $app->port });
 
 my $stream = RefundNotify::Test::Stream->new(
     pay => $pay, clients => [ client($nginx) ], history => $history,
@@ -157,7 +159,9 @@ ok($stream->finish(30), 'all of the notifies were acknowledged');
 ok(wait_until(sub { $nginx->processes == $WORKERS }, 30),
    'the old workers have ended');
 
-my $found = $history->check(lease => $LEASE);
+my $found = $history->check(lease => $LEASE, timeout => 0.2, retry => 0.5,
+                            deadline => $DEADLINE, slack => slow(0.5),
+                            stores => [ 'main', 'local' ]);
 
 note($_) for split /\n/, $history->table($found);
 note(sprintf '%.0f events a second; at most %d processes at once',

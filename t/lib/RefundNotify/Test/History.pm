@@ -9,9 +9,14 @@ package RefundNotify::Test::History;
 #                                  elsewhere; "at" is now() unless given
 #   now()                          seconds of a clock that is never set, the
 #                                  same for all processes
-#   $history->check(lease => $s, memory => $bytes)
-#                                  a hash, see below; in passes, that hold about
-#                                  so much of the files at once
+#   $history->check(lease => $s, timeout => $s, retry => $s, deadline => $s,
+#                   slack => $s, memory => $bytes)
+#                                  a hash, see below: of the module its lease,
+#                                  its store's timeout, after what time it tries
+#                                  to renew again, and its deadline; of the
+#                                  machine how late it may run what is to be
+#                                  run; in passes, that hold about so much of
+#                                  the files at once
 #   $history->table($found)        its text
 #   $history->lines(@parts)        what was noted of the faults, and of ids that
 #                                  have such a part: the lines, by time
@@ -23,7 +28,9 @@ package RefundNotify::Test::History;
 #               store, targets (array reference, of their names)
 #   answered    id, send, answer: SUCCESS, the word of a FAIL, "left" where the
 #               client went away, "late" where it waited no longer, "none"
-#               where the connection ended without one
+#               where there was no connection, or it ended without one; whole:
+#               when the last byte of the request had left; unseen: when the
+#               client, which may be late itself, had last looked in vain
 #   delivered   id, target, delivery (one of these for each), attempt, amount,
 #               effect (what is booked: a refund and its status)
 #   booked      id, target, effect     once for each id that the business app
@@ -33,7 +40,8 @@ package RefundNotify::Test::History;
 #   fault       name, at, until, and what it explains:
 #               forgets => [ stores ]  their records are gone
 #               hampers => [ stores ]  no lease of theirs can be renewed
-#               stops => 1             nobody can be answered
+#               stops => 1             a worker does nothing at all
+#               stalls => 1            nobody is accepted
 #               cuts => 1              connections end
 #
 # check() counts, in a hash of what, each an array reference of ids, or of
@@ -48,23 +56,29 @@ package RefundNotify::Test::History;
 #   twice       delivered to a target where another delivery of it was live, and
 #               no fault explains it
 #   falling     an attempt not higher than one before, and no fault explains it
-#   late        the client waited no longer, and nobody was stopped
-#   unanswered  the connection ended, and nobody was killed
+#   repeated    delivered to a target that had accepted it, and SUCCESS had been
+#               answered since, and no fault from then on explains it
+#   late        answered, or hung up on, later than the deadline and the slack,
+#               which begin with the last byte; what of it a worker was stopped,
+#               or nobody was accepted, does not count
+#   unanswered  there was no connection, or it ended, and nobody was killed
 #
 # which must all be empty; and numbers: events (genuine), sends, forged,
-# deliveries, again (deliveries beyond the first), twice_explained,
-# falling_explained, late_explained, unanswered_explained; answers, a hash of
-# them.
+# deliveries, again (deliveries beyond the first), slowest (ms that count before
+# an answer), twice_explained, falling_explained, repeated_explained,
+# late_explained, unanswered_explained; answers, a hash of them.
 #
-# A fault that hampers for less than a third of the lease explains nothing, for
-# there is time enough to renew; those with less than that between them are one.
+# A lease is renewed each third of it, with two thirds left therefore when a
+# fault begins: one that is shorter, by the timeout of the last renewal, ends
+# none.  Those that leave no time to try again between them are one.  A worker
+# that is stopped cannot renew either.
 
 use strict;
 use warnings;
 
 use Exporter 'import';
 use JSON::XS ();
-use List::Util qw(sum);
+use List::Util qw(max min sum);
 use RefundNotify::Test::Util qw(scratch_dir);
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
@@ -80,16 +94,9 @@ my @violations = (
     doubled    => 'effect doubled',
     twice      => 'delivered while live',
     falling    => 'attempt not higher',
+    repeated   => 'delivered after SUCCESS',
     late       => 'answered late',
     unanswered => 'not answered',
-);
-
-
-# what such an answer is a case of, and what explains it
-
-my %bad_answers = (
-    late => [ 'late', 'stops' ],
-    none => [ 'unanswered', 'cuts' ],
 );
 
 
@@ -134,13 +141,13 @@ sub check {
     my $passes = 1 + int sum(0, map { -s } @paths) / ($option{memory} // 5e7);
     my %booked;
 
-    $found{$_} = 0 for qw(events sends forged deliveries again twice_explained
-                          falling_explained late_explained
-                          unanswered_explained);
+    $found{$_} = 0 for qw(events sends forged deliveries again slowest
+                          twice_explained falling_explained repeated_explained
+                          late_explained unanswered_explained);
     $found{answers} = {};
 
     my @faults = $self->_read(sub { !defined $_[0] });
-    my $excuses = excuses(\@faults, $option{lease});
+    my $excuses = excuses(\@faults, \%option);
 
     for my $pass (0 .. $passes - 1) {
         my %lines;
@@ -157,7 +164,8 @@ sub check {
             my @entries = sort { $a->{at} <=> $b->{at} }
                           map { $json->decode($_) } @{ delete $lines{$id} };
 
-            check_answers(\%found, $id, \@entries, $excuses);
+            check_answers(\%found, $id, \@entries, $excuses,
+                          $option{deadline} + $option{slack});
             check_deliveries(\%found, $id, \@entries, $excuses);
 
             $booked{"$_->{target} $_->{effect}"}++
@@ -204,7 +212,7 @@ sub _read {
 
 
 sub check_answers {
-    my ($found, $id, $entries, $excuses) = @_;
+    my ($found, $id, $entries, $excuses, $limit) = @_;
 
     my (%sends, %accepted, %authentic, %bad, $genuine);
     my $success = 0;
@@ -232,24 +240,38 @@ sub check_answers {
 
         } elsif ($what eq 'answered') {
             my $sent = $sends{ $entry->{send} };
+            my $answer = $entry->{answer};
 
-            $found->{answers}{ $entry->{answer} }++;
+            $found->{answers}{$answer}++;
 
-            if ($entry->{answer} eq 'SUCCESS') {
+            if ($answer eq 'none') {
+                if (explains($excuses->{cuts}, $sent->{at}, $entry->{at})) {
+                    $found->{unanswered_explained}++;
+
+                } else {
+                    $bad{unanswered} = 1;
+                }
+
+            } elsif (defined $entry->{whole}) {
+                my $took = $entry->{unseen} - $entry->{whole};
+                my $counts = $took - overlap($excuses->{late},
+                                             @$entry{qw(whole unseen)});
+
+                $found->{slowest} = max($found->{slowest}, int 1000 * $counts);
+
+                if ($counts > $limit) {
+                    $bad{late} = 1;
+
+                } elsif ($took > $limit || $answer eq 'late') {
+                    $found->{late_explained}++;
+                }
+            }
+
+            if ($answer eq 'SUCCESS') {
                 $bad{let_in} = 1 if !$sent->{genuine};
                 $success ||= $sent->{genuine};
                 $bad{early} = 1
                     if grep { !$accepted{$_} } @{ $sent->{targets} };
-
-            } elsif (my $bad = $bad_answers{ $entry->{answer} }) {
-                my ($what, $excuse) = @$bad;
-
-                if (explains($excuses->{$excuse}, $sent->{at}, $entry->{at})) {
-                    $found->{"${what}_explained"}++;
-
-                } else {
-                    $bad{$what} = 1;
-                }
             }
         }
     }
@@ -274,11 +296,16 @@ sub check_deliveries {
 
     my ($genuine) = grep { $_->{what} eq 'sent' && $_->{genuine} } @$entries;
     my $store = $genuine ? $genuine->{store} : '';
-    my (%live, %last, %twice, %falling);
+    my (%live, %last, %twice, %falling, %accepted, %done, %repeated);
 
     for my $entry (@$entries) {
+        %done = %accepted
+            if $entry->{what} eq 'answered' && $entry->{answer} eq 'SUCCESS';
+
         my $target = $entry->{target} // next;
         my $live = $live{$target} //= {};
+
+        $accepted{$target} = $entry->{at} if $entry->{what} eq 'accepted';
 
         if ($entry->{what} eq 'ended') {
             delete $live->{ $entry->{delivery} };
@@ -314,58 +341,92 @@ sub check_deliveries {
             }
         }
 
+        if (defined $done{$target}) {
+            if (explains($excuses->{repeated}{$store}, $done{$target},
+                         $entry->{at})
+                || explains($excuses->{cuts}, $done{$target}, $entry->{at}))
+            {
+                $found->{repeated_explained}++;
+
+            } else {
+                $repeated{$id} = 1;
+            }
+        }
+
         $live->{ $entry->{delivery} } = $entry;
         $last{$target} = $entry;
     }
 
     push @{ $found->{twice} }, keys %twice;
     push @{ $found->{falling} }, keys %falling;
+    push @{ $found->{repeated} }, keys %repeated;
     return;
 }
 
 
-# What explains what, as lists of [ from, until ].
+# What explains what, as lists of [ from, until ], by store but for those of
+# answers.
 
 sub excuses {
-    my ($faults, $lease) = @_;
+    my ($faults, $option) = @_;
 
-    my (%excuses, %hampered);
+    my (%excuses, %hampers, %forgets);
+    my @stops = map { [ @$_{qw(at until)} ] } grep { $_->{stops} } @$faults;
+    my $long = $option->{lease} * 2 / 3 - $option->{timeout};
 
-    for my $fault (sort { $a->{at} <=> $b->{at} } @$faults) {
-        my ($from, $until) = @$fault{qw(at until)};
+    for my $fault (@$faults) {
+        my @when = @$fault{qw(at until)};
 
-        for my $what (grep { $fault->{$_} } qw(stops cuts)) {
-            push @{ $excuses{$what} }, [ $from, $until ];
-        }
-
-        for my $store (@{ $fault->{forgets} || [] }) {
-            push @{ $excuses{$_}{$store} }, [ $from, $until ]
-                for qw(twice falling);
-        }
-
-        for my $store (@{ $fault->{hampers} || [] }) {
-            my $last = $hampered{$store}[-1];
-
-            if ($last && $from - $last->[1] < $lease / 3) {
-                $last->[1] = $until if $until > $last->[1];
-
-            } else {
-                push @{ $hampered{$store} }, [ $from, $until ];
-            }
-        }
+        push @{ $excuses{cuts} }, [ @when ] if $fault->{cuts};
+        push @{ $excuses{late} }, [ @when ]
+            if $fault->{stops} || $fault->{stalls};
+        push @{ $forgets{$_} }, [ @when ] for @{ $fault->{forgets} || [] };
+        push @{ $hampers{$_} }, [ @when ] for @{ $fault->{hampers} || [] };
     }
 
-    # Who was stopped before he sent what he has claimed sends it after those
-    # that came later.
+    $excuses{late} = [ merged(0, @{ $excuses{late} || [] }) ];
 
-    for my $store (keys %hampered) {
-        my @long = grep { $_->[1] - $_->[0] >= $lease / 3 }
-                        @{ $hampered{$store} };
+    for my $store (@{ $option->{stores} }) {
+        my @forgets = @{ $forgets{$store} || [] };
+        my @hampers = @{ $hampers{$store} || [] };
 
-        push @{ $excuses{$_}{$store} }, @long for qw(twice falling);
+        $excuses{twice}{$store} = [
+            @forgets,
+            grep { $_->[1] - $_->[0] >= $long }
+                 merged($option->{retry}, @hampers, @stops) ];
+
+        # Who was stopped before he sent what he has claimed sends it after
+        # those that came later.
+
+        $excuses{falling}{$store} = [
+            @forgets, grep { $_->[1] - $_->[0] >= $long } @stops ];
+
+        $excuses{repeated}{$store} = [ @forgets, @hampers, @stops ];
     }
 
     return \%excuses;
+}
+
+
+# The same intervals, but those with less than so much between them are one.
+
+sub merged {
+    my ($gap, @intervals) = @_;
+
+    my @merged;
+
+    for my $interval (sort { $a->[0] <=> $b->[0] } @intervals) {
+        my $last = $merged[-1];
+
+        if ($last && $interval->[0] - $last->[1] <= $gap) {
+            $last->[1] = max($last->[1], $interval->[1]);
+
+        } else {
+            push @merged, [ @$interval ];
+        }
+    }
+
+    return @merged;
 }
 
 
@@ -377,11 +438,22 @@ sub explains {
 }
 
 
+# How much of a time is in the intervals, which do not overlap themselves.
+
+sub overlap {
+    my ($intervals, $from, $until) = @_;
+
+    return sum 0, map { max(0, min($_->[1], $until) - max($_->[0], $from)) }
+                      @$intervals;
+}
+
+
 sub table {
     my ($self, $found) = @_;
 
     my @rows = map { [ $_, $found->{$_} ] }
                    qw(events sends forged deliveries again);
+    push @rows, [ 'slowest answer, ms', $found->{slowest} ];
     my $answers = $found->{answers};
 
     for (my $i = 0; $i < @violations; $i += 2) {

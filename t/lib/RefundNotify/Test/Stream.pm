@@ -60,6 +60,7 @@ use IO::Select;
 use JSON::XS ();
 use List::Util qw(max);
 use POSIX ();
+use RefundNotify::Test::History qw(now);
 use RefundNotify::Test::Util
     qw(adopt read_file scratch_dir slow stop_process wait_until);
 use Time::HiRes qw(time);
@@ -235,6 +236,7 @@ sub _run {
 
     my $fresh = time;
     my $select = IO::Select->new;
+    my ($looked, $before);
     my (@due, %open);
 
     local $SIG{USR1} = sub { $self->{ending} = 1 };
@@ -273,6 +275,11 @@ sub _run {
 
         push @due, @now;
 
+        # what is read now had not come when it was looked for before
+
+        ($before, $looked) = ($looked, now());
+        $self->{unseen} = $before // $looked;
+
         for my $socket ($select->can_read(0.01)) {
             my $turn = $open{ fileno $socket };
             my $response = $turn->{connection}->step or next;
@@ -288,6 +295,7 @@ sub _run {
             $turn->{connection}->write(
                 substr $turn->{rest}, 0, 1 + rand 40, '');
             $turn->{sent} = time;
+            $turn->{whole} = now() if !length $turn->{rest};
         }
 
         for my $number (grep { $open{$_}{sent} < $now - $self->{patience} }
@@ -332,6 +340,7 @@ sub _send {
                                                $turn->{notify});
     }
 
+    my $at = now();
     my $notify = $turn->{notify};
     my $clients = $self->{clients};
     my $connection = $clients->[ rand @$clients ]->connect;
@@ -342,7 +351,7 @@ sub _send {
     $turn->{tries}++;
     $turn->{send} = "$$." . ++$self->{sends};
 
-    $self->{history}->note(sent => id => $notify->{event_id},
+    $self->{history}->note(sent => at => $at, id => $notify->{event_id},
                            send => $turn->{send}, %{ $turn->{noted} })
         if $self->{history};
 
@@ -354,6 +363,9 @@ sub _send {
     $connection->send('POST', $turn->{path} // $self->{path},
                       [ @{ $notify->{headers} }, Connection => 'close',
                         'Content-Length' => length $notify->{body} ], $body);
+
+    $turn->{whole} = length $turn->{rest} ? undef : now();
+    $self->_note($turn, 'none') if $self->{history} && !$connection->{socket};
 
     if ($leaves =~ /reset|close/ && $connection->{socket}) {
         $leaves =~ /reset/ ? $connection->reset : $connection->close;
@@ -382,7 +394,9 @@ sub _note {
     if ($self->{history}) {
         $self->{history}->note(answered => id => $turn->{notify}{event_id},
                                send => $turn->{send},
-                               answer => $answer =~ s/ .*//sr);
+                               answer => $answer =~ s/ .*//sr,
+                               whole => $turn->{whole},
+                               unseen => $self->{unseen});
         return;
     }
 
