@@ -189,16 +189,19 @@ ngx_http_refund_merchant_block(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     merchant->sn.node.key = ngx_crc32_long(value[1].data, value[1].len);
     merchant->wechatpay = wechatpay_merchant_create();
 
-    if (merchant->wechatpay == NULL
-        || ngx_array_init(&merchant->certificates, cf->pool, 2,
-                          sizeof(ngx_http_refund_merchant_certificate_t))
-           != NGX_OK)
-    {
+    if (merchant->wechatpay == NULL) {
         return NGX_CONF_ERROR;
     }
 
     cln->handler = ngx_http_refund_merchant_cleanup;
     cln->data = merchant->wechatpay;
+
+    if (ngx_array_init(&merchant->certificates, cf->pool, 2,
+                       sizeof(ngx_http_refund_merchant_certificate_t))
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
 
     ctx.merchant = merchant;
     ctx.seen = 0;
