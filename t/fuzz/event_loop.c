@@ -17,6 +17,7 @@
 #define FUZZ_TIMERS       1024
 #define FUZZ_FILES        256
 #define FUZZ_TURNS        1000
+#define FUZZ_ASKED        16384
 
 
 typedef struct {
@@ -24,6 +25,9 @@ typedef struct {
     ngx_event_t              read;
     ngx_event_t              write;
     ngx_uint_t               readable;
+    ngx_uint_t               lies;          /* was sent what the fuzzer said */
+    size_t                   nasked;
+    uint8_t                  asked[FUZZ_ASKED];
 } fuzz_connection_t;
 
 
@@ -110,7 +114,7 @@ fuzz_loop_end(void)
 void
 fuzz_loop_run(void)
 {
-    u_char              buf[4096];
+    ssize_t             n;
     ngx_uint_t          i, turn, busy;
     ngx_queue_t        *q;
     ngx_event_t        *ev;
@@ -144,12 +148,16 @@ fuzz_loop_run(void)
                 break;
             }
 
-            while (recv(fuzz_peers[fc->connection.fd], buf, sizeof(buf),
-                        MSG_DONTWAIT)
-                   > 0)
-            {
-                /* what it says is of no matter */
-            }
+            do {
+                n = recv(fuzz_peers[fc->connection.fd], fc->asked + fc->nasked,
+                         FUZZ_ASKED - fc->nasked, MSG_DONTWAIT);
+
+                fc->nasked += n > 0 ? (size_t) n : 0;
+
+                /* never all that 32 requests are, and then some */
+
+                fuzz_assert(fc->nasked < FUZZ_ASKED);
+            } while (n > 0);
 
             if (fc->read.active && fc->readable) {
                 fc->readable = 0;
@@ -196,7 +204,8 @@ fuzz_loop_wait(void)
 
 
 void
-fuzz_loop_send(ngx_uint_t i, const uint8_t *data, size_t size)
+fuzz_loop_send(ngx_uint_t i, const uint8_t *data, size_t size,
+    ngx_uint_t honest)
 {
     fuzz_connection_t  *fc;
 
@@ -205,7 +214,29 @@ fuzz_loop_send(ngx_uint_t i, const uint8_t *data, size_t size)
     if (fc != NULL && size != 0) {
         (void) send(fuzz_peers[fc->connection.fd], data, size, MSG_DONTWAIT);
         fc->readable = 1;
+        fc->lies |= !honest;
     }
+}
+
+
+const uint8_t *
+fuzz_loop_asked(ngx_uint_t i, size_t *size, ngx_uint_t *honest)
+{
+    fuzz_connection_t  *fc;
+
+    fc = fuzz_loop_connection(i);
+
+    if (fc == NULL) {
+        *size = 0;
+        return NULL;
+    }
+
+    *size = fc->nasked;
+    *honest = !fc->lies;
+
+    fc->nasked = 0;
+
+    return fc->asked;
 }
 
 

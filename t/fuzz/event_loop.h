@@ -40,10 +40,20 @@ ngx_uint_t fuzz_loop_wait(void);
 /*
  * The server at the other end of connection i, or of the one so many later,
  * sends bytes, or closes; those that are opened later are refused, or no
- * longer.
+ * longer.  Honest bytes answer what fuzz_loop_asked() returned.
  */
 
-void fuzz_loop_send(ngx_uint_t i, const uint8_t *data, size_t size);
+void fuzz_loop_send(ngx_uint_t i, const uint8_t *data, size_t size,
+    ngx_uint_t honest);
+
+/*
+ * What that server has been sent since it was last asked, *size bytes until the
+ * loop turns; *honest: it never had to send what the fuzzer said.
+ */
+
+const uint8_t *fuzz_loop_asked(ngx_uint_t i, size_t *size,
+    ngx_uint_t *honest);
+
 void fuzz_loop_close(ngx_uint_t i);
 void fuzz_loop_refuse(void);
 
