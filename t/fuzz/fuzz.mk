@@ -1,13 +1,15 @@
 # Copyright (C) the refund-notify authors
 #
-# Fuzzing of src/wechatpay, and of what src/redis parses itself, by libFuzzer:
+# Fuzzing of src/wechatpay, of what src/redis parses itself, and of a record in
+# the store, by libFuzzer:
 #
 #   make fuzz                   all targets, FUZZ_SECONDS=40 of them together
 #   make fuzz FUZZ_EACH=1200    each target so long, FUZZ_JOBS of them at a time
 #   make fuzz FUZZ_TARGETS=...  these only, fuzz_*.c's names
 #   make differential           over the corpora, and a second implementation
-#   make fuzz-merge             what was found goes into t/fuzz/corpus, if it
-#                               reaches what nothing there does
+#   make fuzz-merge             of t/fuzz/corpus and what was found that stays
+#                               in the corpus which reaches what nothing else
+#                               there does
 #   make fuzz-coverage          which lines of src/wechatpay the corpora reach:
 #                               all but those that t/fuzz/unreached explains
 #
@@ -44,12 +46,17 @@ fuzz: fuzz-build
 differential: $(FUZZ)/judge
 	@FUZZ_JUDGE=$(abspath $<) $(prove) t/fuzz/differential.t
 
+# into an empty directory, so that what others have come to cover goes; the new
+# one takes the place of the old when it is whole
+
 fuzz-merge: fuzz-build
 	@for t in $(FUZZ_TARGETS); do \
-	    $(FUZZ)/fuzz_$$t -merge=1 -max_len=8192 t/fuzz/corpus/$$t \
+	    new=$(FUZZ)/$$t.merged; old=t/fuzz/corpus/$$t; \
+	    rm -rf $$new; mkdir -p $$new $$old $(FUZZ)/corpus/$$t; \
+	    $(FUZZ)/fuzz_$$t -merge=1 -max_len=8192 $$new $$old \
 	        $(FUZZ)/corpus/$$t > $(FUZZ)/$$t.merge.log 2>&1 \
 	        || { tail -n 60 $(FUZZ)/$$t.merge.log; exit 1; }; \
-	    du -sb t/fuzz/corpus/$$t; \
+	    rm -r $$old && mv $$new $$old && du -sb $$old || exit 1; \
 	done
 
 fuzz-coverage: all
@@ -80,6 +87,9 @@ $(FUZZ)/%.o: src/redis/%.c $(FUZZ_REDIS_HEADERS)
 	@mkdir -p $(@D)
 	@echo "clang $@" && clang $(FUZZ_CFLAGS) -c -o $@ $<
 
+$(FUZZ)/fuzz_store_record.o: $(wildcard src/store/*record.[ch])
+$(FUZZ)/fuzz_store_record.o: FUZZ_CFLAGS += -Isrc/store \
+    -Wno-unused-parameter $(UNIT_STORE_INCLUDES)
 $(FUZZ)/fuzz_redis_reply.o: src/redis/ngx_refund_redis_reply.c \
     src/redis/ngx_refund_redis_numeric.c
 $(FUZZ)/fuzz_redis_reply.o $(FUZZ)/fuzz_redis_client.o $(FUZZ_REDIS): \

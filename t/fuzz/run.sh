@@ -18,7 +18,7 @@ target=$3
 case $target in
     v3_headers) dict=headers ;;
     json* | v3* | request) dict=json ;;
-    redis*) dict=redis ;;
+    redis* | store*) dict=redis ;;
     *) dict=xml ;;
 esac
 
