@@ -12,6 +12,17 @@
 
 #define WECHATPAY_JSON_MAX_DEPTH  32
 
+/*
+ * Once memory has run out, Jansson 2.14 is given only what is of a size that the
+ * buffer of a token may have: 32, 64, 128 ...  So much of all that it could make
+ * of len bytes of text: at most four times their number for that buffer, and six
+ * for an array of "true"; a key and its string, of which each part is of such a
+ * size, take less than five.
+ */
+
+#define WECHATPAY_JSON_MIN_BUFFER      32
+#define wechatpay_json_reserved(len)  (16 * ((len) + 64))
+
 /* eight times the byte n */
 #define WECHATPAY_JSON_EIGHT(n)   (UINT64_C(0x0101010101010101) * (n))
 
@@ -19,6 +30,7 @@
 static inline int wechatpay_json_escaped(uint64_t word);
 static void wechatpay_json_watch(void);
 static void *wechatpay_json_alloc(size_t size);
+static void wechatpay_json_free(void *p);
 static int wechatpay_json_too_deep(wechatpay_str_t text);
 static int wechatpay_json_precision(const json_t *value, int precision);
 
@@ -31,13 +43,23 @@ static int wechatpay_json_precision(const json_t *value, int precision);
  */
 
 static json_malloc_t  wechatpay_json_malloc;
+static json_free_t    wechatpay_json_release;
 static volatile int   wechatpay_json_exhausted;
+
+/* what is left for the parse in this thread, and where all of it is */
+
+static __thread size_t          wechatpay_json_left;
+static __thread unsigned char  *wechatpay_json_next;
+static unsigned char           *wechatpay_json_reserve;
+static size_t                   wechatpay_json_reserve_size;
 
 
 wechatpay_error_e
 wechatpay_json_parse(wechatpay_str_t text, json_t **object)
 {
+    int            exhausted;
     json_t        *json;
+    size_t         reserved;
     json_error_t   error;
 
     if (wechatpay_json_too_deep(text)) {
@@ -48,13 +70,37 @@ wechatpay_json_parse(wechatpay_str_t text, json_t **object)
         wechatpay_json_watch();
     }
 
+    /*
+     * Where the buffer of a token cannot grow Jansson 2.14 writes and reads
+     * behind it, so that it must not lack memory in the midst of one.
+     */
+
+    reserved = wechatpay_json_reserved(text.len);
+
+    wechatpay_json_reserve = wechatpay_json_malloc(reserved);
+    if (wechatpay_json_reserve == NULL) {
+        return WECHATPAY_ERROR_NO_MEMORY;
+    }
+
+    wechatpay_json_reserve_size = reserved;
+    wechatpay_json_next = wechatpay_json_reserve;
+    wechatpay_json_left = reserved;
     wechatpay_json_exhausted = 0;
 
     json = json_loadb((const char *) text.data, text.len,
                       JSON_REJECT_DUPLICATES, &error);
 
-    if (wechatpay_json_exhausted) {
+    exhausted = wechatpay_json_exhausted;
+
+    if (exhausted) {
         json_decref(json);
+    }
+
+    wechatpay_json_left = 0;
+    wechatpay_json_reserve_size = 0;
+    wechatpay_json_release(wechatpay_json_reserve);
+
+    if (exhausted) {
         return WECHATPAY_ERROR_NO_MEMORY;
     }
 
@@ -89,10 +135,8 @@ wechatpay_json_parse(wechatpay_str_t text, json_t **object)
 static void
 wechatpay_json_watch(void)
 {
-    json_free_t  release;
-
-    json_get_alloc_funcs(&wechatpay_json_malloc, &release);
-    json_set_alloc_funcs(wechatpay_json_alloc, release);
+    json_get_alloc_funcs(&wechatpay_json_malloc, &wechatpay_json_release);
+    json_set_alloc_funcs(wechatpay_json_alloc, wechatpay_json_free);
 }
 
 
@@ -105,9 +149,32 @@ wechatpay_json_alloc(size_t size)
 
     if (p == NULL) {
         wechatpay_json_exhausted = 1;
+
+        if (size >= WECHATPAY_JSON_MIN_BUFFER && (size & (size - 1)) == 0
+            && size <= wechatpay_json_left)
+        {
+            p = wechatpay_json_next;
+            wechatpay_json_next += size;
+            wechatpay_json_left -= size;
+        }
     }
 
     return p;
+}
+
+
+static void
+wechatpay_json_free(void *p)
+{
+    /* what is of the reserve goes with it */
+
+    if ((uintptr_t) p - (uintptr_t) wechatpay_json_reserve
+        < wechatpay_json_reserve_size)
+    {
+        return;
+    }
+
+    wechatpay_json_release(p);
 }
 
 

@@ -8,6 +8,7 @@
 
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <jansson.h>
 #include <libxml/xmlmemory.h>
@@ -18,8 +19,10 @@
 
 
 static int test_fails(void);
+static char *test_memory_text(const char *begin, const char *repeated,
+    size_t times, const char *end);
+static long test_memory_of_text(const char *string);
 static void *test_library_malloc(size_t size);
-static void *test_jansson_malloc(size_t size);
 static void *test_library_realloc(void *p, size_t size);
 static char *test_library_strdup(const char *text);
 static void *test_openssl_malloc(size_t size, const char *file, int line);
@@ -33,15 +36,24 @@ static void test_openssl_free(void *p, const char *file, int line);
 static long  test_left = -1;
 static int   test_failed;
 
-/* a long token in Jansson, see below, is not to lack memory */
-static int   test_of_jansson;
+/* but all that come after it, too */
+static int   test_for_good;
 
 
 static int
 test_fails(void)
 {
-    if (test_left < 0 || test_left-- > 0) {
+    if (test_left < 0) {
         return 0;
+    }
+
+    if (test_left > 0) {
+        test_left--;
+        return 0;
+    }
+
+    if (!test_for_good) {
+        test_left = -1;
     }
 
     test_failed = 1;
@@ -54,13 +66,6 @@ static void *
 test_library_malloc(size_t size)
 {
     return test_fails() ? NULL : malloc(size);
-}
-
-
-static void *
-test_jansson_malloc(size_t size)
-{
-    return test_of_jansson ? test_library_malloc(size) : malloc(size);
 }
 
 
@@ -171,12 +176,116 @@ test_memory_of_openssl_and_libxml2(void **state)
 
 
 /*
- * The names and strings are short: where a longer one does not fit its buffer,
- * and the buffer cannot grow, Jansson 2.14 writes behind it.
+ * The buffer of a token has 16, 32, 64 ... bytes: where it is full at the quote
+ * that ends a string, Jansson 2.14 reads on behind it if it could not grow.
  */
 
 static void
 test_memory_of_jansson(void **state)
+{
+    int     i;
+    long    n;
+    size_t  len;
+    char   *text;
+
+    (void) state;
+
+    n = test_memory_of_text("{\"a\":{\"b\":[1,\"c\",true]},\"d\":[{}]}");
+    assert_true(n > 10);
+
+    for (len = 1; len < 300; len++) {
+        text = test_memory_text("{\"", "x", len, "\":\"y\"}");
+        (void) test_memory_of_text(text);
+        free(text);
+
+        text = test_memory_text("[{\"a\":\"\\u0041", "x", len, "\"}]");
+        (void) test_memory_of_text(text);
+        free(text);
+    }
+
+    /* what is of the sizes of such a buffer, again and again */
+
+    for (i = 0; i < 3; i++) {
+        text = test_memory_text("{\"a\":[",
+                                i == 0 ? "true," : i == 1 ? "[true],"
+                                : "\"0123456789abcdef0123456789abc\",",
+                                200, "1],\"b\":\"0123456789abcdef\"}");
+        (void) test_memory_of_text(text);
+        free(text);
+    }
+}
+
+
+/* begin, so many times what is repeated, and end; the caller frees it. */
+
+static char *
+test_memory_text(const char *begin, const char *repeated, size_t times,
+    const char *end)
+{
+    char  *text, *p;
+
+    text = malloc(strlen(begin) + times * strlen(repeated) + strlen(end) + 1);
+    assert_non_null(text);
+
+    p = stpcpy(text, begin);
+
+    while (times--) {
+        p = stpcpy(p, repeated);
+    }
+
+    (void) strcpy(p, end);
+
+    return text;
+}
+
+
+/* Returns how many allocations it takes. */
+
+static long
+test_memory_of_text(const char *string)
+{
+    long                n;
+    json_t             *json;
+    wechatpay_str_t     text;
+    wechatpay_error_e   error, whole;
+
+    text = test_str(string);
+    whole = wechatpay_json_parse(text, &json);
+
+    if (whole == WECHATPAY_OK) {
+        json_decref(json);
+    }
+
+    for (test_for_good = 0; test_for_good < 2; test_for_good++) {
+
+        for (n = 0; /* void */ ; n++) {
+            test_failed = 0;
+            test_left = n;
+            error = wechatpay_json_parse(text, &json);
+            test_left = -1;
+
+            if (!test_failed) {
+                break;
+            }
+
+            assert_int_equal(error, WECHATPAY_ERROR_NO_MEMORY);
+        }
+
+        assert_int_equal(error, whole);
+
+        if (error == WECHATPAY_OK) {
+            json_decref(json);
+        }
+    }
+
+    test_for_good = 0;
+
+    return n;
+}
+
+
+static void
+test_memory_of_dump(void **state)
 {
     long                n;
     json_t             *json;
@@ -186,25 +295,9 @@ test_memory_of_jansson(void **state)
 
     (void) state;
 
-    test_of_jansson = 1;
-
     text = test_str("{\"a\":{\"b\":[1,\"c\",true]},\"d\":[{}]}");
 
-    for (n = 0; /* void */ ; n++) {
-        test_failed = 0;
-        test_left = n;
-        error = wechatpay_json_parse(text, &json);
-        test_left = -1;
-
-        if (!test_failed) {
-            break;
-        }
-
-        assert_int_equal(error, WECHATPAY_ERROR_NO_MEMORY);
-    }
-
-    assert_int_equal(error, WECHATPAY_OK);
-    assert_true(n > 10);
+    assert_int_equal(wechatpay_json_parse(text, &json), WECHATPAY_OK);
 
     for (n = 0; /* void */ ; n++) {
         test_memory_init(&memory, -1);
@@ -237,6 +330,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_memory_of_openssl_and_libxml2),
         cmocka_unit_test(test_memory_of_jansson),
+        cmocka_unit_test(test_memory_of_dump),
     };
 
     if (CRYPTO_set_mem_functions(test_openssl_malloc, test_openssl_realloc,
@@ -251,7 +345,7 @@ main(void)
 
     /* before the first parse, which looks for it */
 
-    json_set_alloc_funcs(test_jansson_malloc, free);
+    json_set_alloc_funcs(test_library_malloc, free);
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
