@@ -58,9 +58,11 @@ http {
 EOC
 
 my $CUBE = 'PUB_KEY_ID_0100000000000000000000000000000003';
+my $LARGE = 'PUB_KEY_ID_0100000000000000000000000000004096';
 
 my $pay = wechatpay();
-my $shop = $pay->merchant;
+my $shop = $pay->merchant(
+    serial => [ '5157F09EFDC096DE15EBE81A47057A7232F1B8E1' ]);
 my $other = $pay->merchant(name => 'other', public_key_id => []);
 my $app = business_app();
 
@@ -71,12 +73,19 @@ my $key = rsa_key($shop->{public_key_id}[0]);
 my $cube = Crypt::PK::RSA->new->import_key({ N => $key->key2hash->{N},
                                              e => '03' });
 
+# and one of another size
+
+my $large = Crypt::PK::RSA->new(\scalar qx(openssl genrsa 4096 2>&1));
+
 my $text = with_merchants($conf, $shop, $other);
 $text =~ s{(refund_merchant shop \{)}
-          {$1\n    wechatpay_public_key $CUBE %%DIR%%/cube.pem;};
+          {$1\n    wechatpay_public_key $CUBE %%DIR%%/cube.pem;
+    wechatpay_public_key $LARGE %%DIR%%/large.pem;};
 
-my $nginx = nginx($text, vars => { APP => $app->port },
-    files => { 'cube.pem' => $cube->export_key_pem('public_x509') });
+my @options = (vars => { APP => $app->port },
+    files => { 'cube.pem' => $cube->export_key_pem('public_x509'),
+               'large.pem' => $large->export_key_pem('public_x509') });
+my $nginx = nginx($text, @options);
 
 my $WRONG = 'unverified: Wechatpay-Signature is wrong';
 my $SIGNATURE = 'unverified: Wechatpay-Signature is not base64 of the key\'s '
@@ -223,9 +232,10 @@ my $modulus = Math::BigInt->from_hex($key->key2hash->{N});
 
 
 sub octets {
-    my ($number) = @_;
+    my ($number, $length) = (@_, $size);
 
-    return pack 'H*', substr '0' x (2 * $size) . $number->to_hex, -2 * $size;
+    return pack 'H*', substr '0' x (2 * $length) . $number->to_hex,
+                             -2 * $length;
 }
 
 
@@ -294,6 +304,32 @@ judge($nginx, $app,
     (map { my $bytes = $_;
            [ "a signature of $bytes bytes", forged(sub { 'x' x $bytes }),
              $SIGNATURE ] } 32, 64, 128, 255, 257, 384, 512),
+);
+
+
+# Keys of two sizes, and the one's signatures under the other's serial
+
+my $large_modulus = Math::BigInt->from_hex($large->key2hash->{N});
+
+judge($nginx, $app,
+    [ 'a key of 4096 bits', v3(-serial => $LARGE, -signing_key => $large),
+      'delivered' ],
+    [ 'a signature of 2048 bits under a key of 4096',
+      v3(-serial => $LARGE, -signing_key => $key), $SIGNATURE ],
+    [ 'a signature of 4096 bits under a key of 2048',
+      v3(-signing_key => $large), $SIGNATURE ],
+    (map { my ($name, $code) = @$_;
+           [ "$name under a key of 4096", forged($code, -serial => $LARGE),
+             $WRONG ] }
+         [ 'a signature of 2048 bits behind zeros',
+           sub { "\0" x $size . signed($_[0]) } ],
+         [ 'a signature of 2048 bits twice', sub { signed($_[0]) x 2 } ],
+         [ 'n', sub { octets($large_modulus, 2 * $size) } ],
+         [ 'n + 1', sub { octets($large_modulus + 1, 2 * $size) } ],
+         [ '1', sub { octets($one, 2 * $size) } ]),
+    [ 'half of a signature of 4096 bits under a key of 2048',
+      forged(sub { substr $large->sign_message($_[0], 'SHA256', 'v1.5'),
+                          $size }), [ unverified => qr/./ ] ],
 );
 
 
@@ -913,48 +949,67 @@ judge($nginx, $app,
 
 $nginx->allow(qr/\[emerg\]/);
 
-my $file = $text =~ m{api_v3_key_file (\S+);} && $1;
-my $key_text = RefundNotify::Test::Util::read_file($file);
-
-sub put {
-    my ($content) = @_;
-
-    unlink $file;
-    RefundNotify::Test::Util::write_file($file, $content, 0600);
-}
-
-my @files = (
-    [ 'is not there', sub { unlink $file } ],
-    [ 'is a link to nothing', sub { unlink $file; symlink "$file.no", $file } ],
-    [ 'is a directory', sub { unlink $file; mkdir $file },
-      sub { rmdir $file } ],
-    [ 'is empty', sub { put('') } ],
-    [ 'is a byte too short', sub { put('k' x 31) } ],
-    [ 'is a private key in PEM',
-      sub { put($key->export_key_pem('private')) } ],
+my $private = $key->export_key_pem('private');
+my %wrong = (
+    'api_v2_key_file' => [ 'k' x 31, $private ],
+    'api_v3_key_file' => [ 'k' x 31, $private ],
+    "wechatpay_public_key $shop->{public_key_id}[0]"
+        => [ $private, "-----BEGIN PUBLIC KEY-----\n" ],
+    'wechatpay_certificate'
+        => [ $private, $cube->export_key_pem('public_x509') ],
 );
 
-for (@files) {
-    my ($name, $break, $clear) = @$_;
+# To root nothing is unreadable, unless it goes without the capabilities for it.
 
-    $break->();
-    ok(!$nginx->reload, "a reload with a key file that $name");
-    $clear->() if $clear;
-    judge($nginx, $app, [ "and then, with a key file that $name", v3(),
-                          'delivered' ]);
-}
+my @limited = $> == 0 ? ('setpriv', map { "$_=-dac_override,-dac_read_search" }
+                                        '--bounding-set', '--inh-caps') : ();
+my $limited = RefundNotify::Test::Nginx->new(conf => $text, @options,
+                                             under => \@limited);
 
-SKIP: {
-    skip 'root may read every file', 2 if $> == 0;
+is(($limited->config_test($text))[0], 0, 'nginx -t, before');
 
-    put($key_text);
+for my $directive (sort keys %wrong) {
+    my ($kind) = $directive =~ /^(\w+)/;
+    my ($file) = $text =~ /^ *\Q$directive\E (\S+);/m;
+    my $right = RefundNotify::Test::Util::read_file($file);
+    my $put = sub {
+        unlink $file;
+        RefundNotify::Test::Util::write_file($file, $_[0], 0600);
+    };
+    my @files = (
+        [ 'is not there', sub { unlink $file } ],
+        [ 'is a link to nothing',
+          sub { unlink $file; symlink "$file.no", $file } ],
+        [ 'is a directory', sub { unlink $file; mkdir $file },
+          sub { rmdir $file } ],
+        [ 'is empty', sub { $put->('') } ],
+        [ 'is cut short, or of another form',
+          sub { $put->($wrong{$directive}[0]) } ],
+        [ 'is of another kind', sub { $put->($wrong{$directive}[1]) } ],
+    );
+
+    for (@files) {
+        my ($name, $break, $clear) = @$_;
+
+        $break->();
+        ok(!$nginx->reload, "$kind: a reload with a file that $name");
+        $clear->() if $clear;
+    }
+
+    $put->($right);
     chmod 0000, $file;
-    ok(!$nginx->reload, 'a reload with a key file that nobody may read');
-    judge($nginx, $app, [ 'and then, with a file that nobody may read', v3(),
-                          'delivered' ]);
+
+    my ($code, $output) = $limited->config_test($text);
+
+    is($code, 1, "$kind: nginx -t of a file that may not be read");
+    like($output, qr/\Q$file\E" failed \(13: /, "$kind: and says so");
+    chmod 0600, $file;
+    judge($nginx, $app, [ "$kind: and after all that", v3(), 'delivered' ],
+                        [ "$kind: v2 after all that", v2(), 'delivered' ]);
 }
 
-put($key_text);
+my ($file) = $text =~ /api_v3_key_file (\S+);/;
+
 chmod 0644, $file;
 ok($nginx->reload, 'a reload with a key file that others may read');
 like($nginx->error_log, qr/\[warn\].*\Q$file\E/, 'which is warned of');
