@@ -9,6 +9,8 @@
 # under a higher attempt if at all; the next one is served; and in the end no
 # connection is left, and nothing has leaked.
 #
+# Redis is one by TCP: TLS, Sentinel, Cluster and unix sockets are not here.
+#
 # Here some of the calls, by TORTURE_SEED (1); "make torture": all, what the
 # libraries allocate too, and which calls never failed.
 
@@ -71,6 +73,13 @@ http {
             refund_notify shop;
             refund_notify_pass /internal/refunds name=orders;
             refund_notify_store local;
+        }
+
+        location = /late {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store redis;
+            refund_notify_deadline 500ms;
         }
 
         location = /two {
@@ -160,9 +169,14 @@ my $MODULE = 1;
 my $JANSSON = 4;
 my $LIBRARIES = 2 | $JANSSON | 16 | (hiredis() >= 1 ? 8 : 0);
 
+# where its file has which symbols were redirected, and the places that call
+
+my $PATCHED = 32;
+my $SITES = $PATCHED + 256;
+
 my $dir = scratch_dir();
 my $source = 't/torture/torture.c';
-my $control = write_file("$dir/torture", "\0" x (32 + 16 * 8192));
+my $control = write_file("$dir/torture", "\0" x ($SITES + 16 * 8192));
 
 system(qw(cc -std=gnu99 -O2 -Wall -Wextra -Werror -shared -fPIC -o),
        "$dir/torture.so", $source) == 0
@@ -268,6 +282,60 @@ sub deliveries {
 }
 
 
+# What a notify is answered by the call that fails, where that is not what it is
+# usually answered; the first that fits.
+
+my $closed = '5\d\d .*|0 .*closed';
+
+my @right = (
+    # made to fail as a whole, it does not say that it had no memory
+    [ qr/^EVP_PKEY_verify / => 'unverified' ],
+
+    # nobody may go on without a claim, and nobody waits for the rest
+    [ qr/^ngx_http_refund_store_table_claim / => 'store_error' ],
+    [ qr/^ngx_http_refund_store_table_/ => 'usual' ],
+    [ qr/^ngx_refund_redis_send in \w+_(?:claim|claimed|take_over)\b/
+      => 'store_error' ],
+    [ qr/^ngx_refund_redis_send / => 'usual' ],
+
+    [ qr/ at wechatpay_/ => 'store_error' ],
+    [ qr/ at ngx_http_refund_notify_variables/ => 'usual' ],
+    [ qr/ at ngx_http_refund_(?:event|target|webhook|store)/
+      => 'store_error|usual' ],
+    [ qr/ at ngx_(?:http_refund_delivery|list|array)\b/
+      => 'upstream_error|store_error' ],
+    [ qr/ at ngx_refund_redis_/ => 'store_error|unknown|usual' ],
+    [ qr/ at ngx_http_refund_(?:notify_handler|body|header|merchant_name)\./
+      => 'closed' ],
+
+    # an answer of the app's that cannot be read; and all that is of a notify
+    [ qr/ in libjansson/ => 'upstream_error' ],
+    [ qr/ in lib/ => 'store_error|unknown|usual' ],
+    [ qr/^none$/ => 'usual' ],
+);
+
+
+sub right {
+    my ($case, $site) = @_;
+
+    my ($right) = map { $_->[1] } grep { $site =~ $_->[0] } @right;
+    my $usual = $case->{usual} // 'SUCCESS';
+
+    $right //= 'not told here';
+    $right .= '|usual' if $case->{behind};
+    $usual = 'deadline|SUCCESS' if $case->{behind};
+    $right =~ s/\busual\b/$usual/;
+    $right =~ s/\bclosed\b/$closed/;
+
+    # a claim that was sent, and not replied to, may hold
+
+    my $unknown = $case->{any} ? 'in_flight' : 'store_error';
+
+    $right =~ s/\bunknown\b/$unknown/;
+    return $right;
+}
+
+
 # A notify while calls fail, what it was answered, and the same again.
 
 sub notify {
@@ -279,10 +347,31 @@ sub notify {
     my $id = $notify->{event_id};
     my @wrong = look();
 
-    arm($objects, $first, $last);
-    my $answer = answer($path, $notify);
+    my $connection = $client->connect;
+    my @request = ('POST', $path,
+                   [ @{ $notify->{headers} }, Connection => 'close' ],
+                   $notify->{body});
+
+    # what is done before the app has it is made to fail elsewhere
+
+    arm($objects, $first, $last) if !$case->{renewed};
+    $connection->send(@request);
+
+    if ($case->{renewed}) {
+        push @wrong, 'no delivery' if !$app->wait_for(1, slow(10));
+        arm($objects, $first, $last);
+    }
+
+    my $answer = $pay->answer($notify, $connection->read);
+
+    if ($case->{behind}) {
+        $app->settle(slow(10));
+        sleep 0.1;
+    }
+
     my ($calls, $failed, $key) = disarm();
 
+    $connection->close;
     push @wrong, look();
 
     my $accepted = keys %{ $targets{$id} // {} };
@@ -300,13 +389,9 @@ sub notify {
            && ($accepted != $targets
                || ($case->{usual} // '') eq 'upstream_error');
 
-    # made to fail as a whole, it does not say that it had no memory
+    my $right = right($case, $failed ? site($key) : 'none');
 
-    push @wrong, $answer
-        if $answer !~ /^(?:SUCCESS|store_error|in_flight|upstream_error
-                           |deadline|5\d\d\ .*|0\ .*closed)$/xs
-           && !($answer eq 'unverified'
-                && site($key) =~ /^EVP_PKEY_verify /);
+    push @wrong, $answer if $answer !~ /^(?:$right)$/s;
 
     my $deliveries = deliveries($notify);
     my $again = answer($path, $notify);
@@ -319,7 +404,8 @@ sub notify {
            && $again ne 'in_flight';
     push @wrong, "again: $again"
         if $again !~ /^(?:SUCCESS|in_flight)$/
-           && $again ne ($case->{usual} // '');
+           && $again ne ($case->{usual} // '')
+           && !($case->{behind} && $again eq 'deadline');
     push @unfinished, [ $case, $notify, $key, $answer ]
         if $again ne 'SUCCESS';
 
@@ -426,6 +512,22 @@ sub released {
 }
 
 
+# The app takes so long that the lease is renewed.
+
+sub delayed {
+    my ($make) = @_;
+
+    return sub {
+        my $notify = $make->();
+
+        $app->rules({ path => '/code', body => '{"code":"SUCCESS"}' },
+                    { id => $notify->{event_id}, delay => $LEASE / 2,
+                      times => 1 });
+        return $notify;
+    };
+}
+
+
 # Redis has closed the connections, so that they are made again.
 
 sub severed {
@@ -482,6 +584,13 @@ my @cases = (
         );
     } [ v2 => $v2 ], [ v3 => $v3 ]),
 
+    { name => 'renewed, shm', path => '/shm', make => delayed($v2),
+      renewed => 1, run => \&notify },
+    { name => 'renewed, Redis', path => '/redis', make => delayed($v3),
+      renewed => 1, run => \&notify },
+    { name => 'deadline, Redis', path => '/late', make => delayed($v3),
+      behind => 1, any => 1, share => 0.05, run => \&notify },
+
     map({ +{ %$_, run => \&refund, usual => '200 accepted' } } (
         { name => 'create, v3', path => '/v3' },
         { name => 'create, v2', path => '/v2' },
@@ -516,7 +625,7 @@ sub well {
 sub torture {
     my ($case, $objects, $share) = @_;
 
-    my $path = $case->{path} =~ /redis|cached|threads/ ? '/redis' : '/shm';
+    my $path = $case->{path} =~ /redis|cached|threads|late/ ? '/redis' : '/shm';
     my ($calls, $failed, $key, $answer, @wrong)
         = $case->{run}->($case, $objects, 0, 0);
     my $usual = $case->{usual} // 'SUCCESS';
@@ -527,7 +636,7 @@ sub torture {
     cmp_ok($calls, '>', 0, "$name: they are counted")
         if $objects != $LIBRARIES;
 
-    my %answers;
+    my ($struck, %answers) = 0;
     my @which = 1 .. $calls;
 
     # a share of them, or so many
@@ -536,10 +645,15 @@ sub torture {
     @which = sort { $a <=> $b } (shuffle @which)[0 .. $share - 1]
         if $share < @which;
 
+    # there are as many of the others each time
+
+    $which[0] = 1 if @which && ($case->{renewed} || $case->{any});
+
     for my $call (@which) {
         my ($n, $failed, $key, $answer, @bad)
             = $case->{run}->($case, $objects, $call, $call);
 
+        $struck += $failed;
         push @bad, well($path);
         push @bad, 'the worker died' if ($nginx->workers)[0] != $worker;
         $answers{ length $answer > 30 ? substr $answer, 0, 30 : $answer }++;
@@ -548,6 +662,7 @@ sub torture {
         ($worker) = $nginx->workers;
     }
 
+    cmp_ok($struck, '>', 0, "$name: and they fail") if @which;
     is(join("\n", @wrong), '', "$name: "
        . join ', ', map { "$answers{$_} $_" } sort keys %answers);
     return;
@@ -576,11 +691,12 @@ sub site {
 
     return "$symbol in $objects[$object]" if $object || !$offset;
 
-    return "$symbol at " . (places($offset))[0];
+    return "$symbol " . (places($offset))[0];
 }
 
 
-# The lines of calls that return to these places in the module.
+# The functions, and the lines, of calls that return to these places in the
+# module.
 
 sub places {
     my (@offsets) = @_;
@@ -590,8 +706,15 @@ sub places {
                               join '', map { sprintf "%x\n", $_ - 1 } @unknown);
         my $module = $nginx->module_path;
 
-        @places{@unknown} = map { m{([^/]+:\d+)[^/]*$} ? $1 : '?' }
-                            split /\n/, qx(addr2line -e $module <$list);
+        my @lines = qx(addr2line -f -e $module <$list);
+
+        for (@unknown) {
+            my ($function, $line) = splice @lines, 0, 2;
+
+            chomp $function;
+            $places{$_} = "in $function at "
+                          . ($line =~ m{([^/]+:\d+)[^/]*$} ? $1 : '?');
+        }
     }
 
     return @places{@offsets};
@@ -616,7 +739,7 @@ well('/shm'), well('/redis');
 
 my $descriptors = descriptors();
 
-torture($_, $MODULE, $full ? 1 : 0.1) for @cases;
+torture($_, $MODULE, $full ? 1 : $_->{share} // 0.1) for @cases;
 torture($_, $JANSSON, $_->{path} eq '/code' || $full ? 1 : 0.1)
     for grep { $_->{name} =~ /^(?:v2, an answer read|create, v3|query, v3)$/ }
              @cases;
@@ -715,13 +838,23 @@ start_up('reload', $full ? 1 : 0.02, sub {
 ok($nginx->reload, 'and at last a reload as any');
 
 
+# Each function of the list is redirected, but what only libraries call, and what
+# the C library has under two names.
+
+my @patched = unpack "x$PATCHED C" . @symbols, read_file($control);
+
+is(join(' ', map { $symbols[$_] } grep { !$patched[$_] } 0 .. $#symbols),
+   'malloc reallocarray strdup strndup open fstat',
+   'the others are called by the module, and can be made to fail');
+
+
 # What the module calls that can fail, as it was linked: each such call, and
 # what came of its failing; those that no request here came by are told.
 
 if ($full) {
     my (%row, @never);
     my $wanted = join '|', @symbols;
-    my $sites = substr read_file($control), 32;
+    my $sites = substr read_file($control), $SITES;
 
     for (unpack '(a16)*', $sites) {
         my ($key, $hits, $fails) = unpack 'QLL', $_;
@@ -753,7 +886,8 @@ if ($full) {
     places(map { $_->[1] } @calls);
 
     for (@calls) {
-        $row{ "$_->[0] at " . (places($_->[1]))[0] } //= { hits => 0,
+        next if $_->[0] eq 'ngx_refund_redis_send';
+        $row{ "$_->[0] " . (places($_->[1]))[0] } //= { hits => 0,
                                                            fails => 0 };
     }
 
@@ -771,6 +905,12 @@ if ($full) {
     }
 
     write_file($ENV{TORTURE_TABLE}, $table) if $ENV{TORTURE_TABLE};
+    for my $what (qw(claim renew release commit)) {
+        ok(grep({ /^ngx_refund_redis_send in \w+_$what\b/
+                  && $row{$_}{fails} } keys %row),
+           "$what, to Redis: it fails");
+    }
+
     diag(scalar keys %row, ' calls, of which ', scalar @never,
          " never failed:\n", map { "  $_\n" } @never);
 }

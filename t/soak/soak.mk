@@ -8,6 +8,7 @@
 #                       and which lines their corpora reach
 #   make soak-whole     whole requests, changed at random, for WHOLE_SECONDS=1200
 #                       through the sanitized module, by WHOLE_SEED
+#   make soak-torture   make torture, of all that can fail
 
 SOAK_SECONDS = 1800
 SOAK_EVENTS = 200000
@@ -16,13 +17,14 @@ RELOADS = 10000
 soak-fuzz: FUZZ_EACH = 1200
 soak-whole: export WHOLE_SECONDS ?= 1200
 
-.PHONY: soak soak-chaos soak-reloads soak-fuzz soak-whole
+.PHONY: soak soak-chaos soak-reloads soak-fuzz soak-whole soak-torture
 
 soak:
 	@$(MAKE) soak-chaos
 	@$(MAKE) soak-reloads
 	@$(MAKE) soak-fuzz
 	@$(MAKE) soak-whole
+	@$(MAKE) soak-torture
 	@$(MAKE) timing
 
 soak-chaos:
@@ -43,3 +45,6 @@ soak-whole: build-asan
 	@REFUND_NOTIFY_SANITIZE=1 \
 	 REFUND_NOTIFY_MODULE=$(abspath $(BUILD)/asan/$(NAME)) \
 	 prove -v -It/lib t/27-whole-requests.t
+
+soak-torture:
+	@$(MAKE) torture

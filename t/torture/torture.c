@@ -33,6 +33,8 @@
 #define TORTURE_SITES    8192
 #define TORTURE_SLOTS    1024
 #define TORTURE_THUNK    32         /* bytes of code each */
+#define TORTURE_SYMBOLS  256
+#define TORTURE_FRAME    65536      /* bytes that a frame may have */
 
 #define TORTURE_ERROR    ((uintptr_t) -1)
 
@@ -53,12 +55,13 @@ typedef struct {
 
 typedef struct {
     uint32_t              objects;  /* to be looked at: a bit each; 0: off */
-    uint32_t              patched;  /* entries so far, for the test to see */
+    uint32_t              unused;
     uint32_t              calls;
     uint32_t              first;
     uint32_t              last;
     uint32_t              failed;   /* so many did */
     uint64_t              key;      /* the first that did */
+    uint8_t               patched[TORTURE_SYMBOLS]; /* in the first object */
     torture_site_t        sites[TORTURE_SITES];
 } torture_t;
 
@@ -69,6 +72,7 @@ typedef struct {
     uint64_t              key;
     uintptr_t             start;
     uintptr_t             end;
+    int                   above;    /* named by who called its caller */
 } torture_slot_t;
 
 
@@ -80,7 +84,7 @@ typedef struct {
 
 void *dlopen(const char *file, int mode);
 
-int torture_decide(torture_slot_t *slot, uintptr_t where)
+int torture_decide(torture_slot_t *slot, uintptr_t where, uintptr_t *frame)
     __attribute__((visibility("hidden")));
 
 extern char  torture_ask[] __attribute__((visibility("hidden")));
@@ -98,6 +102,10 @@ static const char  *torture_objects[] = {
 };
 
 static const char  torture_phrase[] = "made to fail";
+
+/* by which a store's claim, renewal, release and commit all go to Redis */
+
+static const char  torture_above[] = "ngx_refund_redis_send";
 
 
 /*
@@ -128,8 +136,6 @@ static const torture_symbol_t  torture_symbols[] = {
     { "ngx_alloc_chain_link", 0 },
     { "ngx_slab_alloc", 0 },
     { "ngx_slab_calloc", 0 },
-    { "ngx_slab_alloc_locked", 0 },
-    { "ngx_slab_calloc_locked", 0 },
     { "ngx_shared_memory_add", 0 },
     { "ngx_get_connection", 0 },
     { "ngx_connection_local_sockaddr", TORTURE_ERROR },
@@ -147,7 +153,6 @@ static const torture_symbol_t  torture_symbols[] = {
     { "ngx_http_complex_value", TORTURE_ERROR },
     { "ngx_http_compile_complex_value", TORTURE_ERROR },
     { "ngx_http_get_indexed_variable", 0 },
-    { "ngx_http_post_request", TORTURE_ERROR },
     { "ngx_http_read_client_request_body", 500 },
     { "ngx_http_send_header", TORTURE_ERROR },
     { "ngx_http_send_response", 500 },
@@ -248,6 +253,7 @@ __asm__ (
     "        push    %r11\n"
     "        mov     %r11, %rdi\n"
     "        mov     56(%rsp), %rsi\n"
+    "        mov     %rbp, %rdx\n"
     "        call    torture_decide\n"
     "        test    %eax, %eax\n"
     "        pop     %r11\n"
@@ -266,7 +272,7 @@ __asm__ (
 
 
 int
-torture_decide(torture_slot_t *slot, uintptr_t where)
+torture_decide(torture_slot_t *slot, uintptr_t where, uintptr_t *frame)
 {
     uint32_t         call;
     uint64_t         key;
@@ -278,6 +284,16 @@ torture_decide(torture_slot_t *slot, uintptr_t where)
     }
 
     key = slot->key;
+
+    /* where the module is compiled with frame pointers, as with sanitizers */
+
+    if (slot->above
+        && (uintptr_t) frame - (uintptr_t) __builtin_frame_address(0)
+           < TORTURE_FRAME
+        && ((uintptr_t) frame & 7) == 0)
+    {
+        where = frame[1];
+    }
 
     if (where >= slot->start && where < slot->end) {
         key |= where - slot->start;
@@ -338,6 +354,7 @@ torture_replace(ElfW(Addr) *entry, unsigned object, unsigned symbol,
     slot->key = (uint64_t) object << 60 | (uint64_t) (symbol + 1) << 48;
     slot->start = start;
     slot->end = end;
+    slot->above = strcmp(torture_symbols[symbol].name, torture_above) == 0;
 
     /* mov $slot, %r11; mov $torture_ask, %r10; jmp *%r10 */
 
@@ -363,7 +380,10 @@ torture_replace(ElfW(Addr) *entry, unsigned object, unsigned symbol,
 
     *entry = (ElfW(Addr)) code;
     torture_nslots++;
-    torture->patched++;
+
+    if (object == 0) {
+        torture->patched[symbol] = 1;
+    }
 }
 
 
