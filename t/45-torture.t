@@ -838,8 +838,8 @@ start_up('reload', $full ? 1 : 0.02, sub {
 ok($nginx->reload, 'and at last a reload as any');
 
 
-# Each function of the list is redirected, but what only libraries call, and what
-# the C library has under two names.
+# Each function of the list is redirected, but what only libraries call, and
+# what the C library has under two names.
 
 my @patched = unpack "x$PATCHED C" . @symbols, read_file($control);
 

@@ -8,7 +8,7 @@
 #                       and which lines their corpora reach
 #   make soak-whole     whole requests, changed at random, for WHOLE_SECONDS=1200
 #                       through the sanitized module, by WHOLE_SEED
-#   make soak-torture   make torture, of all that can fail
+#   make soak-torture   make torture
 
 SOAK_SECONDS = 1800
 SOAK_EVENTS = 200000
