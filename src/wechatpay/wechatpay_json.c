@@ -16,8 +16,8 @@
  * Once memory has run out, Jansson 2.14 is given only what is of a size that
  * the buffer of a token may have: 32, 64, 128 ...  So much of all that it could
  * make of len bytes of text: at most four times their number for that buffer,
- * and six for an array of "true"; a key and its string, of which each part is of
- * such a size, take less than five.
+ * and seven for an array of "true"; a key and its string, of which each part is
+ * of such a size, take less than five.
  */
 
 #define WECHATPAY_JSON_MIN_BUFFER      32

@@ -605,7 +605,10 @@ wechatpay_xml_instruction(void *data, const xmlChar *target,
 }
 
 
-/* Without a handler libxml2 would print to the standard error stream. */
+/*
+ * Without a handler libxml2 would print to the standard error stream, as 2.9
+ * does all the same where it has no memory for a buffer of its input.
+ */
 
 static void
 wechatpay_xml_broken(void *data, wechatpay_xml_error_t error)
