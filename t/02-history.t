@@ -150,6 +150,8 @@ my @rows = (
     [ '... for who was to send was stopped', 'repeated_explained',
       @repeated, fault(at => 3, until => 7, stops => 1) ],
     [ '... and Redis had forgotten before', 'repeated',
+      @repeated, fault(at => 1, until => 1.9, forgets => [ 'main' ]) ],
+    [ '... and Redis forgot while it was delivered', 'repeated_explained',
       @repeated, fault(at => 3, until => 3.9, forgets => [ 'main' ]) ],
     [ '... and was hampered afterwards', 'repeated',
       @repeated, fault(at => 9, until => 12, hampers => [ 'main' ]) ],

@@ -8,6 +8,9 @@ package RefundNotify::Test::BookingApp;
 # It books what a rule does not say it refuses:
 #
 #   refuses => 1
+#   known => 1          a rule for what it has booked before; what it has not it
+#                       books, and answers 500
+#   tells => $path      a file that is there when the rule has been used
 
 use strict;
 use warnings;
@@ -15,6 +18,7 @@ use warnings;
 use parent 'RefundNotify::Test::BusinessApp';
 
 use JSON::XS ();
+use RefundNotify::Test::Util qw(write_file);
 use Socket qw(MSG_DONTWAIT MSG_PEEK);
 
 my $json = JSON::XS->new->utf8;
@@ -56,6 +60,11 @@ sub find_rule {
     my ($self, $request) = @_;
 
     my $rule = $self->SUPER::find_rule($request);
+
+    $rule = { status => 500 }
+        if $rule->{known} && !$self->{booked}{ $request->{id} };
+
+    write_file($rule->{tells}, '') if $rule->{tells} && !-e $rule->{tells};
 
     if (!$rule->{refuses} && !$self->{booked}{ $request->{id} }++) {
         $self->_note($request, booked => effect => $request->{effect});

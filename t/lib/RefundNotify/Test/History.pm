@@ -25,7 +25,8 @@ package RefundNotify::Test::History;
 # What can be noted, and with what:
 #
 #   sent        id, send (one of these for each request), genuine, amount,
-#               store, targets (array reference, of their names)
+#               store, targets (array reference, of their names), leaves: how
+#               the client goes away, or is slow, if it does
 #   answered    id, send, answer: SUCCESS, the word of a FAIL, "left" where the
 #               client went away, "late" where it waited no longer, "none"
 #               where there was no connection, or it ended without one; whole:
@@ -57,7 +58,8 @@ package RefundNotify::Test::History;
 #               no fault explains it
 #   falling     an attempt not higher than one before, and no fault explains it
 #   repeated    delivered to a target that had accepted it, and SUCCESS had been
-#               answered since, and no fault from then on explains it
+#               answered since, and no fault from the begin of the accepted
+#               delivery on explains it
 #   late        answered, or hung up on, later than the deadline and the slack,
 #               which begin with the last byte; what of it a worker was stopped,
 #               or nobody was accepted, does not count
@@ -66,7 +68,8 @@ package RefundNotify::Test::History;
 # which must all be empty; and numbers: events (genuine), sends, forged,
 # deliveries, again (deliveries beyond the first), slowest (ms that count before
 # an answer), twice_explained, falling_explained, repeated_explained,
-# late_explained, unanswered_explained; answers, a hash of them.
+# late_explained, unanswered_explained; answers, a hash of them; leaves, one of
+# how clients went away.
 #
 # A lease is renewed each third of it, with two thirds left therefore when a
 # fault begins: one that is shorter, by the timeout of the last renewal, ends
@@ -145,6 +148,7 @@ sub check {
                           twice_explained falling_explained repeated_explained
                           late_explained unanswered_explained);
     $found{answers} = {};
+    $found{leaves} = {};
 
     my @faults = $self->_read(sub { !defined $_[0] });
     my $excuses = excuses(\@faults, \%option);
@@ -223,6 +227,7 @@ sub check_answers {
         if ($what eq 'sent') {
             $found->{sends}++;
             $sends{ $entry->{send} } = $entry;
+            $found->{leaves}{ $entry->{leaves} }++ if $entry->{leaves};
 
             if ($entry->{genuine}) {
                 $genuine = $entry;
@@ -296,7 +301,7 @@ sub check_deliveries {
 
     my ($genuine) = grep { $_->{what} eq 'sent' && $_->{genuine} } @$entries;
     my $store = $genuine ? $genuine->{store} : '';
-    my (%live, %last, %twice, %falling, %accepted, %done, %repeated);
+    my (%live, %last, %twice, %falling, %begun, %accepted, %done, %repeated);
 
     for my $entry (@$entries) {
         %done = %accepted
@@ -305,7 +310,8 @@ sub check_deliveries {
         my $target = $entry->{target} // next;
         my $live = $live{$target} //= {};
 
-        $accepted{$target} = $entry->{at} if $entry->{what} eq 'accepted';
+        $accepted{$target} = $begun{ $entry->{delivery} } // $entry->{at}
+            if $entry->{what} eq 'accepted';
 
         if ($entry->{what} eq 'ended') {
             delete $live->{ $entry->{delivery} };
@@ -353,6 +359,7 @@ sub check_deliveries {
             }
         }
 
+        $begun{ $entry->{delivery} } = $entry->{at};
         $live->{ $entry->{delivery} } = $entry;
         $last{$target} = $entry;
     }

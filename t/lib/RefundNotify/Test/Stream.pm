@@ -25,6 +25,7 @@ package RefundNotify::Test::Stream;
 #                                  with half of it sent or all; or "slow": the
 #                                  second half comes bit by bit; "" as a rule
 #       most => $n,                open at once
+#       seed => $n,                of all that it leaves to chance
 #       history => $history)       what is sent and answered is noted there,
 #                                  instead of in what sent() returns
 #   $stream->sent                      what was answered so far, in order:
@@ -83,6 +84,7 @@ sub new {
 
     if (!$self->{pid}) {
         $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP ALRM);
+        srand $self->{seed} if defined $self->{seed};
         eval { $self->_run; 1 } or print STDERR "# stream: $@";
         POSIX::_exit($@ ? 1 : 0);
     }
@@ -352,7 +354,8 @@ sub _send {
     $turn->{send} = "$$." . ++$self->{sends};
 
     $self->{history}->note(sent => at => $at, id => $notify->{event_id},
-                           send => $turn->{send}, %{ $turn->{noted} })
+                           send => $turn->{send}, leaves => $leaves,
+                           %{ $turn->{noted} })
         if $self->{history};
 
     $turn->{sent} = time;
