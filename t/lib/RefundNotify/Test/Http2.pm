@@ -16,6 +16,7 @@ package RefundNotify::Test::Http2;
 #   $http2->stream                 the number of a new stream
 #   $http2->frame($type, $flags, $stream, $payload)   sends it; $type is a name
 #                                  of %FRAME or a number
+#   $http2->write($bytes)          of as many frames as one likes
 #   bytes($type, $flags, $stream, $payload)   those of a frame
 #   block(@headers)                names and values, as HEADERS bear them
 #   integer($text)                 a text after its length
@@ -51,7 +52,7 @@ sub new {
     my $self = bless { socket => $socket, next => 1, in => '',
                        streams => {} }, $class;
 
-    $self->_write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    $self->write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     $self->frame('settings', 0, 0, $option{settings} // '');
     return $self;
 }
@@ -149,7 +150,7 @@ sub integer {
 sub frame {
     my ($self, $type, $flags, $stream, $payload) = @_;
 
-    return $self->_write(bytes($type, $flags, $stream, $payload));
+    return $self->write(bytes($type, $flags, $stream, $payload));
 }
 
 
@@ -272,7 +273,7 @@ sub status {
 }
 
 
-sub _write {
+sub write {
     my ($self, $bytes) = @_;
 
     local $SIG{PIPE} = 'IGNORE';
