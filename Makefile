@@ -136,7 +136,7 @@ heading = @t=$$(($$(date +%s) - $(started))); \
 # most of the tests wait most of the time; the longest of them begin first, so
 # that none is left to the end
 prove = prove -It/lib -j5
-longest = $(foreach n,38 40 30 34 39 37 22 20 41 36 50 96 97, \
+longest = $(foreach n,45 38 40 30 34 39 37 22 20 41 36 50 96 97, \
               $(wildcard t/$n-*.t))
 suite = $(longest) $(filter-out $(longest),$(wildcard t/*.t))
 # harness, pages, documents and others' directives are the same, however the
