@@ -168,7 +168,7 @@ if ($> == 0 && !$ENV{CHAOS_OWN_MOUNTS}
 my $TOO_LONG = 'the whole takes too long';
 
 $SIG{ALRM} = sub { die "$TOO_LONG\n" };
-alarm $seconds + 300;
+alarm $seconds + slow(600);
 
 my $disk = scratch_dir() . '/disk';
 my $owner = $$;
