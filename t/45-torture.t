@@ -423,8 +423,19 @@ sub refund {
     my @call = ('POST', $case->{path}, $body);
     my @wrong;
 
+    # OpenSSL 3.0 that lacks memory while it makes a key's blinding anew, which
+    # it does at each 32nd signature, signs wrongly until the next one
+
+    my $signed_wrongly = $case->{path} eq '/v2' ? ''
+                                                : '401 rejected SIGN_ERROR';
+
     if ($case->{query}) {
-        my $created = $caller->call(@call)->{line};
+        my $created;
+
+        for (1 .. 33) {
+            $created = $caller->call(@call)->{line};
+            last if $created ne $signed_wrongly;
+        }
 
         push @wrong, "created: $created" if $created ne '200 accepted';
         @call = ('GET', "$case->{path}/$body->{out_refund_no}");
@@ -436,14 +447,15 @@ sub refund {
 
     push @wrong, $answer
         if $answer !~ /^(?:200\ accepted | 5\d\d\ .* | 0\ .*closed)$/xs
-    ;
+           && $answer ne $signed_wrongly;
     push @wrong, 'accepted, and not booked'
         if $answer eq '200 accepted' && $server->refunds != $booked + 1;
 
     my $again = $caller->call(@call)->{line};
 
     push @wrong, "again: $again"
-        if $again ne '200 accepted' && $again !~ /^5/;
+        if $again ne '200 accepted' && $again !~ /^5/
+           && $again ne $signed_wrongly;
     push @unfinished, [ $case, \@call, $key, $answer ]
         if $again ne '200 accepted';
 
@@ -662,7 +674,8 @@ sub torture {
         ($worker) = $nginx->workers;
     }
 
-    cmp_ok($struck, '>', 0, "$name: and they fail") if @which;
+    cmp_ok($struck, '>', 0, "$name: and they fail")
+        if @which && $objects == $MODULE;
     is(join("\n", @wrong), '', "$name: "
        . join ', ', map { "$answers{$_} $_" } sort keys %answers);
     return;

@@ -173,7 +173,6 @@ static const torture_symbol_t  torture_symbols[] = {
     { "redisAsyncConnect", 0 },
     { "redisAsyncConnectUnix", 0 },
     { "redisAsyncFormattedCommand", TORTURE_ERROR },
-    { "redisAsyncSetConnectCallback", TORTURE_ERROR },
     { "redisEnableKeepAlive", TORTURE_ERROR },
 
     { "xmlNewParserCtxt", 0 },
