@@ -220,12 +220,10 @@ sub start {
 
     # it writes the pid when its sockets listen, and then starts the workers
 
-    my ($workers) = read_file($self->path('nginx.conf'))
-                    =~ /^\s*worker_processes\s+(\d+)/m;
+    my $workers = $self->_configured_workers;
 
     my $up = wait_until(sub {
-        return 1 if -s $self->path('nginx.pid')
-                    && $self->workers >= ($workers // 1);
+        return 1 if -s $self->path('nginx.pid') && $self->workers >= $workers;
         return waitpid($self->{pid}, POSIX::WNOHANG()) ? -1 : 0;
     }, $self->{patience});
 
@@ -389,8 +387,11 @@ sub upgrading {
     my ($self) = @_;
 
     my $old = $self->{pid};
-    my $workers = $self->workers;
     my ($new, $ending);
+
+    # not those there are: a reload a moment ago has left some that end
+
+    my $workers = $self->_configured_workers;
 
     $self->signal('USR2');
 
@@ -422,6 +423,16 @@ sub upgrading {
         disown($old);
         return 1;
     };
+}
+
+
+sub _configured_workers {
+    my ($self) = @_;
+
+    my ($workers) = read_file($self->path('nginx.conf'))
+                    =~ /^\s*worker_processes\s+(\d+)/m;
+
+    return $workers // 1;
 }
 
 
