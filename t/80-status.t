@@ -669,7 +669,10 @@ is_deeply([ map { s{.*/}{}r } grep { /^certificate\w+ odd / }
     my $last = metrics()->{notify_last_success_timestamp_seconds};
 
     cmp_ok($last, '>=', int($before) - 1, 'the last SUCCESS is now');
-    cmp_ok($last, '<=', time, 'and not later');
+
+    # perl's clock may lag behind nginx' by a tick
+
+    cmp_ok($last, '<=', time + 1, 'and not later');
 }
 
 {
