@@ -177,7 +177,7 @@ my $small;
 mkdir $disk or die "$disk: $!\n";
 
 if ($ENV{CHAOS_OWN_MOUNTS}) {
-    $small = system('mount', '-t', 'tmpfs', '-o', 'size=8m,mode=755', 'none',
+    $small = system('mount', '-t', 'tmpfs', '-o', 'size=64m,mode=755', 'none',
                     $disk) == 0;
 }
 
@@ -403,8 +403,7 @@ my %FAULTS = (
             shows => qr/28: No space left on device/,
             lasts => [ 1, 3 ],
             begin => sub { fill() if $small },
-            end => sub { unlink "$disk/filler";
-                         truncate $_, 0 for glob "$disk/*.log" } },
+            end => sub { unlink "$disk/filler" } },
     },
 );
 
@@ -564,6 +563,14 @@ sub clock {
 
     write_file("$path.new", sprintf "%+d\n", $seconds);
     rename "$path.new", $path or die "$path: $!\n";
+    return;
+}
+
+
+# The logs may not do it by themselves.
+
+sub empty_logs {
+    truncate $_, 0 for grep { -s > 1 << 20 } glob "$disk/*.log";
     return;
 }
 
@@ -951,6 +958,8 @@ while (@left || @active || @watched || now() < $start + $seconds) {
         $fault->{next} = $at;
         push @active, $fault;
     }
+
+    empty_logs() if !-e "$disk/filler";
 
     if ($calm < $seconds && $at >= $look) {
         look($at);
