@@ -38,6 +38,8 @@ http {
                       timeout=2s;
     refund_store host redis://%%HOST%%:%%REDIS%% prefix=t: cache=off
                       timeout=%%TIMEOUT%%ms;
+    refund_store ha   redis+sentinel://127.0.0.1:%%SENTINEL%%/m1 prefix=t:
+                      cache=off timeout=2s;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -79,6 +81,12 @@ http {
             refund_notify_store host;
         }
 
+        location = /ha {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store ha;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -105,12 +113,24 @@ my $dns = name_server();
 my $here = redis();
 my $there = redis(address => '127.0.0.2', port => $here->port);
 
+# what a sentinel calls its master, and what the name server is asked for
+
+my $master = redis();
+my $sentinel = RefundNotify::Test::ScriptedRedis->new(rules => [
+    { command => 'SENTINEL', reply => "*2\r\n\$11\r\nMaster.Test\r\n\$"
+                                      . length($master->port) . "\r\n"
+                                      . $master->port . "\r\n" },
+    { command => 'PING', reply => "+PONG\r\n" },
+    { command => 'SUBSCRIBE', fault => 'hang' } ]);
+
 $dns->answer('redis.test', [ '127.0.0.1' ]);
 $dns->answer('both.test', [ '127.0.0.3', '127.0.0.1' ]);
+$dns->answer('master.test', [ '127.0.0.1' ]);
 
 my $nginx = nginx(with_merchants($conf, $shop), vars => {
     APP => $app->port, DNS => $dns->port, REDIS => $here->port,
-    TIMEOUT => 1000 * $TIMEOUT, HOST => $host // 'localhost' });
+    TIMEOUT => 1000 * $TIMEOUT, HOST => $host // 'localhost',
+    SENTINEL => $sentinel->port });
 my $count = 0;
 
 
@@ -156,6 +176,33 @@ sub records {
 
 is((told('/main'))[0], 'delivered', 'a name that is not known at the start');
 is(records($here), 1, '... its record');
+
+
+# A master by a name with capital letters is the one that is connected to, each
+# time that the sentinel is asked: when who listens to it has to begin anew.
+
+{
+    my $lookups = sub { scalar grep { $_->{command} eq 'SENTINEL' }
+                                    $sentinel->requests };
+    my $connections = sub { $master->command('INFO', 'stats')
+                                =~ /^total_connections_received:(\d+)/m;
+                            $1 };
+
+    is((told('/ha'))[0], 'delivered', "a master's name with capital letters");
+
+    my $before = $connections->();
+
+    for (1 .. 2) {
+        my $asked = $lookups->();
+
+        $sentinel->drop;
+        ok(wait_until(sub { $lookups->() > $asked }, 20),
+           '... the sentinel is asked again');
+    }
+
+    is((told('/ha'))[0], 'delivered', '... and the master');
+    is($connections->(), $before, '... on the same connection');
+}
 
 
 # another address, after the connection has gone
@@ -309,7 +356,8 @@ SKIP: {
                                      =~ s/(redis|both|last)\.test/localhost/gr,
                                      $shop),
                       vars => { APP => $app->port, REDIS => $here->port,
-                                TIMEOUT => 2000, HOST => 'localhost' });
+                                TIMEOUT => 2000, HOST => 'localhost',
+                                SENTINEL => $sentinel->port });
 
     is(client($local)->post('/main', $pay->resend($shop,
            $pay->v3_notify($shop)))->{status}, 200, 'without a resolver');

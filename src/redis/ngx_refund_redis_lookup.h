@@ -42,7 +42,8 @@ ngx_uint_t ngx_refund_redis_lookup_is_localhost(const ngx_str_t *host);
 /*
  * NGX_OK: the addresses, texts that end with a NUL, are there already.
  * NGX_AGAIN: the handler will be called, with them or an error, at the latest
- * after the timeout.  NGX_ERROR: see error.
+ * after the timeout.  NGX_ERROR: see error.  resolver is one that has servers;
+ * it writes the host's letters anew, in lower case.
  */
 
 ngx_int_t ngx_refund_redis_lookup_start(ngx_refund_redis_lookup_t *lookup,

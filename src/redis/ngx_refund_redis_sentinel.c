@@ -980,11 +980,13 @@ ngx_refund_redis_place_set(ngx_refund_redis_place_t *place,
 }
 
 
+/* Names are the same in upper and lower case, which a lookup makes of them. */
+
 static ngx_uint_t
 ngx_refund_redis_place_is(const ngx_refund_redis_address_t *address,
     const ngx_str_t *host, in_port_t port)
 {
     return address->port == port
            && address->host.len == host->len
-           && ngx_memcmp(address->host.data, host->data, host->len) == 0;
+           && ngx_strncasecmp(address->host.data, host->data, host->len) == 0;
 }
