@@ -707,6 +707,12 @@ for (@refused) {
 
 is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
 
+$unix->kill;
+ok($nginx->wait_for_log('error.log', qr/"unix" is down: Redis cannot be conn/),
+   'a Unix socket of nobody: logged');
+answers('a Unix socket of nobody', '/login/unix', notify(), 'store_error',
+        'Redis cannot be connected to');
+
 
 # Replies that are errors, of a wrong type, or nonsense.  What becomes of the
 # connection: kept; dropped, but the next notify goes through; or refused, and
@@ -994,6 +1000,23 @@ for ([ '-READONLY', "-READONLY words-of-redis\r\n" ],
     ok(wait_until(sub { $sets->() == 4 }), "at the commit, $name: repeated");
     becomes_done("at the commit, $name", $notify, $scripted->{redis});
     is(attempts($notify), '1', "at the commit, $name: delivered once");
+}
+
+# an error that nobody asked for is Redis' farewell
+
+{
+    my $notify = notify();
+    my $many = qr/"scripted" is down: Redis has too many clients/;
+    my $before = count($many);
+
+    sleep 1.05;                         # the log's limit
+    $scripted->rules({ command => 'SET', key => key($notify), skip => 1,
+                       times => 1, forward => 1,
+                       reply => "+OK\r\n-ERR max number of clients\r\n" });
+    answers('an error too many', '/scripted', $notify, 'delivered');
+    ok(wait_until(sub { count($many) > $before }, 5),
+       'an error too many: logged');
+    answers('an error too many, the next', '/scripted', notify(), 'delivered');
 }
 
 

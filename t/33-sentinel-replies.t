@@ -283,16 +283,18 @@ for ([ 'it knows no such master', "*-1\r\n",
        'a replica is sent nothing');
 }
 
-# what the master may say of itself
+# what the master may say of itself, and of who comes
 
-for my $role (":1\r\n", "*0\r\n", "*1\r\n:1\r\n", "+master\r\n",
-              "*1\r\n\$8\r\nsentinel\r\n",
-              "-NOPERM this user has no permissions\r\n")
+for ([ AUTH => ":1\r\n" ], [ SELECT => ":1\r\n" ],
+     map { [ ROLE => $_ ] } ":1\r\n", "*0\r\n", "*1\r\n:1\r\n",
+                            "+master\r\n", "*1\r\n\$8\r\nsentinel\r\n",
+                            "-NOPERM this user has no permissions\r\n")
 {
-    my $what = $role =~ s/\r\n/ /gr;
+    my ($command, $reply) = @$_;
+    my $what = $reply =~ s/\r\n/ /gr;
 
-    script($MASTER, $MASTER, [ { command => 'ROLE', reply => $role } ]);
-    ends("its role: $what", $pay->v2_notify($shop), 'store_error', $NONE);
+    script($MASTER, $MASTER, [ { command => $command, reply => $reply } ]);
+    ends("to $command: $what", $pay->v2_notify($shop), 'store_error', $NONE);
 }
 
 script($MASTER, $MASTER);
@@ -316,6 +318,56 @@ for my $what (qw(READONLY LOADING MASTERDOWN)) {
        "$what: the claim twice, the acceptance once");
     cmp_ok($sent[0]{connection}, '!=', $sent[2]{connection},
            "$what: over a new connection");
+}
+
+# What another would not run either is not sent again.
+
+{
+    my $notify = $pay->v2_notify($shop);
+    my $key = "t:{$notify->{event_id}}orders";
+
+    $front->rules({ command => 'SET', key => $key, times => 1,
+                    reply => "-OOM for a test\r\n" });
+    ends('OOM: refused', $notify, 'store_error', 'Redis is out of memory');
+    is(join(' ', map { $_->{command} } grep { ($_->{key} // '') eq $key }
+                                            $front->requests),
+       'SET GET', 'OOM: not sent again');
+    ends('OOM: over', $notify, 'delivered', undef, 1);
+}
+
+# One that comes in the same turn in which the connection breaks waits for the
+# next: the worker is stopped until it has to meet both at once.
+
+{
+    my ($worker) = $nginx->workers;
+    my $connection = client($nginx)->connect;
+    my $notify = $pay->v2_notify($shop);
+    my $key = "t:{$notify->{event_id}}orders";
+    my $before = seen($front, 'ROLE');
+    my $post = sub {
+        $connection->send('POST', '/?n=' . ++$n, $_[0]{headers}, $_[0]{body});
+    };
+
+    $post->($pay->v2_notify($shop));
+    is($connection->read->{status}, 200, 'a connection that is kept');
+
+    $nginx->signal('STOP', $worker);
+    wait_until(sub {
+        RefundNotify::Test::Util::read_file("/proc/$worker/stat")
+            =~ /\) T /;
+    });
+    $front->drop;
+    $post->($notify);
+    $nginx->signal('CONT', $worker);
+
+    is($pay->answer($notify, $connection->read), 'SUCCESS',
+       'the connection breaks as it comes');
+    ok($nginx->wait_for_log('notify.log', qr/^$n\|delivered\|-\|1$/m),
+       '... it is delivered');
+    is(join(' ', map { $_->{command} } grep { ($_->{key} // '') eq $key }
+                                            $front->requests),
+       'SET GET SET', '... and was claimed once');
+    cmp_ok(seen($front, 'ROLE'), '>', $before, '... over a new connection');
 }
 
 # What it may have run is not: the claim is under way until its lease is over.

@@ -43,6 +43,10 @@ http {
             refund_notify_deadline 30s;
         }
 
+        location = /status {
+            refund_status;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -141,6 +145,16 @@ sub delivered {
 
         return $pay->answer($notify, $response) eq 'SUCCESS';
     }, 10), $name);
+    return;
+}
+
+
+sub becomes {
+    my ($name, $ready) = @_;
+
+    ok(wait_until(sub {
+        client($nginx)->request('GET', '/status?ready')->{body} eq $ready
+    }, 10), "$name: ?ready");
     return;
 }
 
@@ -434,6 +448,41 @@ for my $host (@NEARLY) {
     delivered('it is served again', $hole);
 }
 
+# more nodes than there is room for: of those beyond a key is in vain, and a
+# redirection to one is as if it had not come
+
+{
+    my ($known, $beyond);
+
+    while (!$known || !$beyond) {
+        my $notify = $pay->v2_notify($shop);
+        my $slot = RefundNotify::Test::Cluster::slot_of(key($notify));
+
+        $known //= $notify if $slot < 8192;
+        $beyond //= $notify if $slot > 9190;
+    }
+
+    # A, and 1000 more, none of which is connected to
+
+    my @others = map { [ 8191 + $_, 8191 + $_, $gone,
+                         '127.1.' . int($_ / 250) . '.' . (1 + $_ % 250) ] }
+                     1 .. 1000;
+
+    $others[-1][1] = 16383;
+    script(slots([ 0, 8191, $node_a->port ], @others),
+           [ { command => 'SET', key => key($known), times => 1,
+               reply => "-MOVED 1 $others[-1][3]:$gone\r\n" } ]);
+    ends('a node that is known', $known, 'delivered', undef, 1);
+    is(sent(key($known)), 'A:SET A:GET A:SET A:GET A:SET',
+       '... is asked again');
+    ends('a node beyond', $beyond, 'store_error',
+         'no node of the Redis Cluster has the slot');
+    log_has('nodes beyond', qr/the Redis Cluster has more than 1000 nodes$/m);
+
+    $_->rules({ command => 'CLUSTER', reply => $ALL_A }) for $node_a, $node_b;
+    delivered('fewer of them', $beyond);
+}
+
 # one node is down: the other one's keys are served; and then it has all
 
 {
@@ -462,9 +511,11 @@ for my $host (@NEARLY) {
     ends('both are down', $pay->v2_notify($shop), 'store_error',
          qr/Redis cannot be connected to|connecting to Redis took too long/);
     log_has('both are down', qr/\[error\] .* "many" is down: no node/);
+    becomes('both are down', qq(store "many" is down\n));
     $_->accepting('yes') for $node_a, $node_b;
     delivered('both are up', $pay->v2_notify($shop));
     log_has('both are up', qr/\[notice\] .* "many" is up again/);
+    becomes('both are up', "ready\n");
 }
 
 no_secrets($nginx, 'of-the-edge', $pay->secrets($shop));

@@ -40,6 +40,8 @@ http {
                           min_replicas=1;
     refund_store scripted redis://127.0.0.1:%%SCRIPTED%% prefix=t: cache=off
                           timeout=%%TIMEOUT%%ms min_replicas=1;
+    refund_store nodes    redis+cluster://127.0.0.1:%%NODE%% prefix=t: cache=off
+                          timeout=4s min_replicas=1;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -84,6 +86,12 @@ http {
             refund_notify_store scripted;
         }
 
+        location = /nodes {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds name=orders;
+            refund_notify_store nodes;
+        }
+
         location = /sentinel {
             refund_notify shop;
             refund_notify_pass /internal/refunds name=orders;
@@ -125,6 +133,16 @@ my $master = redis(config => [
 my @replicas = map { redis(config => [
     "replicaof 127.0.0.1 @{[$master->port]}" ]) } 1 .. 2;
 
+# nodes of a cluster, or so they say: the first has all slots
+
+my ($node, $other_node) = map {
+    RefundNotify::Test::ScriptedRedis->new(redis => $master)
+} 1 .. 2;
+my $slots = { command => 'CLUSTER', reply => "*1\r\n*3\r\n:0\r\n:16383\r\n"
+              . "*2\r\n\$9\r\n127.0.0.1\r\n:@{[$node->port]}\r\n" };
+
+$_->rules($slots) for $node, $other_node;
+
 my $sentinel = RefundNotify::Test::Sentinel->new;
 my $cluster = RefundNotify::Test::Cluster->new;
 
@@ -133,6 +151,7 @@ all_there() or die "the replicas do not come up\n";
 my $nginx = nginx(with_merchants($conf, $shop),
                   vars => { APP => $app->port, REDIS => $master->port,
                             SCRIPTED => $scripted->port,
+                            NODE => $node->port,
                             SENTINEL => $sentinel->url,
                             CLUSTER => $cluster->url,
                             TIMEOUT => 1000 * $TIMEOUT },
@@ -442,6 +461,58 @@ for my $n (1 .. 5) {
     cmp_ok(waits(@masters) - $before, '<', 40, '... with few WAITs');
     unlike($nginx->error_log, qr/"cluster":\ (?:node\ .*\ )?is\ down/x,
            '... and no node is taken for one that is down');
+}
+
+
+# Of two commits that one WAIT is for, one was written elsewhere, or not at all:
+# it has a WAIT of its own, or is known not to be there.  A row: what the node
+# says of the first; what is sent, behind the WAIT of another; how many commits
+# are counted; and why.
+
+for ([ 'moved', "-MOVED 1 127.0.0.1:@{[$other_node->port]}\r\n",
+       qr/^EVAL EVAL (?:EVAL )?WAIT (?:EVAL )?EVAL WAIT$/, 0 ],
+     [ 'no memory', "-OOM words-of-redis\r\n", qr/^EVAL EVAL WAIT$/, 1,
+       'Redis is out of memory' ],
+     [ 'a number', ":1\r\n", qr/^EVAL EVAL(?: WAIT)?$/, 2,
+       'Redis sent an unexpected reply' ])
+{
+    my ($name, $reply, $sent, $counted, $reason) = @$_;
+    my ($sequence, @answers, $before);
+
+    $name = "two in a batch, $name";
+
+    # they come together if they come in time
+
+    for (1 .. 10) {
+        my @notifies = map { notify() } 1 .. 3;
+        my @connections;
+
+        sleep 1.05 if $reason;          # the log's limit
+        $before = counted();
+        $_->forget for $node, $other_node;
+        $node->rules({ command => 'WAIT', times => 1, delay => slow(0.3) },
+                     { command => 'EVAL', skip => 1, times => 1,
+                       reply => $reply }, $slots);
+
+        for (@notifies) {
+            push @connections, sent('/nodes', $_);
+            wait_until(sub { grep { $_->{command} eq 'WAIT' }
+                                  $node->requests });
+        }
+
+        @answers = map { $pay->answer($notifies[0], $_->read) } @connections;
+        (undef, undef, my @then) = grep { /EVAL|WAIT/ }
+                                   map { $_->{command} }
+                                   sort { $a->{time} <=> $b->{time} }
+                                   map { $_->requests } $node, $other_node;
+        $sequence = "@then";
+        last if $sequence =~ /^EVAL EVAL/;
+    }
+
+    is("@answers", 'SUCCESS SUCCESS SUCCESS', $name);
+    like($sequence, $sent, "$name: what is sent");
+    is(counted() - $before, $counted, "$name: counted");
+    logged($name, 'nodes', $reason) if $reason;
 }
 
 

@@ -31,6 +31,8 @@ http {
 
     refund_store main redis://127.0.0.1:%%REDIS%% prefix=t: cache=off
                       timeout=%%TIMEOUT%%s;
+    refund_store ha   redis+sentinel://127.0.0.1:%%SENTINEL%%/m1 prefix=t:
+                      cache=off timeout=%%TIMEOUT%%s;
 
     server {
         listen 127.0.0.1:%%PORT%% backlog=2048;
@@ -59,6 +61,12 @@ http {
 %%TARGETS%%
         }
 
+        location = /ha {
+            refund_notify shop;
+            refund_notify_store ha;
+%%HA_TARGETS%%
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -72,6 +80,7 @@ EOC
 
 my $NOTIFIES = 1000;
 my $TARGETS = 20;
+my $HA_TARGETS = 256;
 my $PENDING_MAX = 16384;
 my $TIMEOUT = slow(1) > 1 ? 8 : 5;
 my $DEADLINE = $TIMEOUT + 1;
@@ -82,9 +91,24 @@ my $shop = $pay->merchant;
 my $app = business_app();
 my $redis = redis();
 
-my $targets = join "\n", map {
-    "            refund_notify_pass /internal/refunds?$_ name=target$_;"
-} 1 .. $TARGETS;
+my ($targets, $ha_targets) = map {
+    join "\n", map {
+        "            refund_notify_pass /internal/refunds?$_ name=target$_;"
+    } 1 .. $_
+} $TARGETS, $HA_TARGETS;
+
+# a sentinel that knows of no master
+
+my $sentinel = RefundNotify::Test::ScriptedRedis->new;
+
+sub sentinel_says {
+    $sentinel->rules({ command => 'SENTINEL', reply => $_[0] },
+                     { command => 'PING', reply => "+PONG\r\n" },
+                     { command => 'SUBSCRIBE', fault => 'hang' });
+    return;
+}
+
+sentinel_says("*-1\r\n");
 
 # what is freed goes back to the system at once, so that it can be seen
 
@@ -94,7 +118,9 @@ $ENV{MALLOC_TOP_PAD_} = 0;
 my $nginx = nginx(with_merchants($conf, $shop),
                   vars => { APP => $app->port, REDIS => $redis->port,
                             TIMEOUT => $TIMEOUT, DEADLINE => $DEADLINE,
-                            LEASE => $LEASE, TARGETS => $targets });
+                            LEASE => $LEASE, TARGETS => $targets,
+                            SENTINEL => $sentinel->port,
+                            HA_TARGETS => $ha_targets });
 my $client = client($nginx);
 
 
@@ -343,6 +369,44 @@ if (!$ENV{REFUND_NOTIFY_SANITIZE}) {
     is(scalar(() = $app->requests), $deliveries,
        'stopped, and too many: nothing is delivered');
     resume();
+}
+
+
+# The same where no connection has them: they wait for a master, and are refused
+# by that which is found; those over the bound were at once.
+
+{
+    my $waiting = $PENDING_MAX / $HA_TARGETS;
+    my $full = redis(config => [ 'maxmemory 1' ]);
+    my @notifies = notifies($waiting + 5);
+    my @connections = map { $client->connect } @notifies;
+    my $start = length read_file($nginx->path('notify.log'));
+
+    my $logged = sub {
+        return counted(split /\n/,
+                       substr read_file($nginx->path('notify.log')), $start);
+    };
+
+    for my $i (0 .. $#notifies) {
+        my (undef, @request) = @{ post('/ha', $notifies[$i]) };
+        $connections[$i]->send('POST', @request);
+    }
+
+    my $many = 'store_error|too many requests to Redis are pending: 5';
+
+    ok(wait_until(sub { $logged->() eq $many }, $TIMEOUT),
+       'no master: five are too many');
+    is(in_the_air(), $waiting, 'no master: all others wait');
+
+    sentinel_says("*2\r\n\$9\r\n127.0.0.1\r\n\$" . length($full->port)
+                  . "\r\n" . $full->port . "\r\n");
+    $_->read for @connections;
+    ok(wait_until(sub {
+        $logged->() eq "store_error|Redis is out of memory: $waiting, $many"
+    }, 5), 'a master: it has refused them') or diag($logged->());
+    like($nginx->error_log,
+         qr/"ha" is down: no sentinel leads to a master$/m,
+         'no master: in the log');
 }
 
 

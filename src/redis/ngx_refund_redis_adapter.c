@@ -202,10 +202,6 @@ ngx_refund_redis_adapter_add_read(void *data)
     ngx_event_t                 *ev;
     ngx_refund_redis_adapter_t  *adapter = data;
 
-    if (adapter->connection == NULL) {
-        return;
-    }
-
     ev = adapter->connection->read;
 
     if (!ev->active) {
@@ -220,10 +216,6 @@ ngx_refund_redis_adapter_del_read(void *data)
     ngx_event_t                 *ev;
     ngx_refund_redis_adapter_t  *adapter = data;
 
-    if (adapter->connection == NULL) {
-        return;
-    }
-
     ev = adapter->connection->read;
 
     if (ev->active) {
@@ -237,10 +229,6 @@ ngx_refund_redis_adapter_add_write(void *data)
 {
     ngx_event_t                 *ev;
     ngx_refund_redis_adapter_t  *adapter = data;
-
-    if (adapter->connection == NULL) {
-        return;
-    }
 
     ev = adapter->connection->write;
 
@@ -269,10 +257,6 @@ ngx_refund_redis_adapter_del_write(void *data)
     ngx_event_t                 *ev;
     ngx_refund_redis_adapter_t  *adapter = data;
 
-    if (adapter->connection == NULL) {
-        return;
-    }
-
     ev = adapter->connection->write;
 
     if (ev->posted) {
@@ -293,19 +277,10 @@ ngx_refund_redis_adapter_cleanup(void *data)
 
     c = adapter->connection;
 
-    if (c == NULL) {
-        return;
-    }
-
-    /* everything of ngx_close_connection() but close(), which hiredis does */
-
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
-    }
-
-    if (c->write->timer_set) {
-        ngx_del_timer(c->write);
-    }
+    /*
+     * everything of ngx_close_connection() but close(), which hiredis does, and
+     * but timers, which nobody sets
+     */
 
     if (c->read->active || c->write->active) {
 

@@ -36,7 +36,7 @@ ngx_refund_redis_lookup_start(ngx_refund_redis_lookup_t *lookup,
 
     ctx = ngx_resolve_start(resolver, NULL);
 
-    if (ctx == NULL || ctx == NGX_NO_RESOLVER) {
+    if (ctx == NULL) {
         return NGX_ERROR;
     }
 
@@ -85,6 +85,8 @@ ngx_refund_redis_lookup_handler(ngx_resolver_ctx_t *ctx)
     u_char      *p;
     ngx_uint_t   i;
 
+    /* a name without an address is one that is not found */
+
     if (ctx->state == NGX_OK) {
         lookup->error = NULL;
         lookup->n = ngx_min(ctx->naddrs, NGX_REFUND_REDIS_LOOKUP_MAX);
@@ -96,10 +98,6 @@ ngx_refund_redis_lookup_handler(ngx_resolver_ctx_t *ctx)
                                                    ctx->addrs[i].socklen, p,
                                                    NGX_INET6_ADDRSTRLEN, 0);
             p[lookup->numeric[i].len] = '\0';
-        }
-
-        if (lookup->n == 0) {
-            lookup->error = "Host not found";
         }
 
     } else {

@@ -318,7 +318,7 @@ ngx_refund_redis_is_host(const ngx_str_t *host)
     u_char  c;
     size_t  i;
 
-    if (host->len == 0 || host->len > NGX_REFUND_REDIS_HOST_MAX) {
+    if (host->len > NGX_REFUND_REDIS_HOST_MAX) {
         return 0;
     }
 

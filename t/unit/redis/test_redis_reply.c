@@ -338,6 +338,63 @@ test_master(void **state)
 }
 
 
+/* Whoever is told a host has room for so many bytes, and no more. */
+
+static void
+test_long_host(void **state)
+{
+    char                           text[1024], host[NGX_REFUND_REDIS_HOST_MAX
+                                                    + 2], expected[300];
+    size_t                         len;
+    heard_t                        heard;
+    ngx_str_t                      line;
+    redisReply                    *reply;
+    const char                    *node_is;
+    ngx_refund_redis_announced_t   node;
+
+    static ngx_str_t  master = ngx_string("m1");
+
+    for (len = NGX_REFUND_REDIS_HOST_MAX;
+         len <= NGX_REFUND_REDIS_HOST_MAX + 1;
+         len++)
+    {
+        memset(host, 'h', len);
+        host[len] = '\0';
+
+        snprintf(expected, sizeof(expected), "%s 7", host);
+        node_is = (len <= NGX_REFUND_REDIS_HOST_MAX) ? expected : NULL;
+
+        snprintf(text, sizeof(text), "MOVED 3999 %s:7", host);
+        line = copy(text);
+        assert_node(ngx_refund_redis_redirection(&line, &node), &node,
+                    node_is);
+        free(line.data);
+
+        snprintf(text, sizeof(text), "m1 127.0.0.1 1 %s 7", host);
+        line = copy(text);
+        assert_node(ngx_refund_redis_switched(&line, &master, &node), &node,
+                    node_is);
+        free(line.data);
+
+        snprintf(text, sizeof(text), "*2\r\n$%d\r\n%s\r\n$1\r\n7\r\n",
+                 (int) len, host);
+        reply = parse(text);
+        assert_node(ngx_refund_redis_master(reply, &node), &node, node_is);
+        freeReplyObject(reply);
+
+        snprintf(text, sizeof(text),
+                 "*1\r\n" RANGE("0", "1") NODE("$%d\r\n%s\r\n", "7"),
+                 (int) len, host);
+        memset(&heard, 0, sizeof(heard_t));
+        reply = parse(text);
+        assert_int_equal(ngx_refund_redis_slots(reply, hear, &heard),
+                         node_is ? NGX_OK : NGX_DECLINED);
+        assert_int_equal(heard.n, node_is ? 1 : 0);
+        freeReplyObject(reply);
+    }
+}
+
+
 int
 main(void)
 {
@@ -346,7 +403,8 @@ main(void)
         cmocka_unit_test(test_slots),
         cmocka_unit_test(test_redirection),
         cmocka_unit_test(test_switched),
-        cmocka_unit_test(test_master)
+        cmocka_unit_test(test_master),
+        cmocka_unit_test(test_long_host)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

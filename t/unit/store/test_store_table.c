@@ -246,6 +246,13 @@ test_life(void **state)
     is_ok(ngx_http_refund_store_table_claim(table, e));
     assert_int_equal(e->attempt, 1);
 
+    /* and then nobody's, though a worker that was stopped still holds it */
+
+    ngx_current_msec += 60000;
+    is_lost(renew(1, OWNER_A, 1, 1000, 60000));
+    is_lost(release(1, OWNER_A, 1, 1000, 60000));
+    assert_int_equal(fill().records, 0);
+
     check_links();
 }
 
