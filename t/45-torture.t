@@ -421,21 +421,10 @@ sub refund {
     my $body = $caller->body;
     my $booked = $server->refunds;
     my @call = ('POST', $case->{path}, $body);
-    my @wrong;
-
-    # OpenSSL 3.0 that lacks memory while it makes a key's blinding anew, which
-    # it does at each 32nd signature, signs wrongly until the next one
-
-    my $signed_wrongly = $case->{path} eq '/v2' ? ''
-                                                : '401 rejected SIGN_ERROR';
+    my ($again, @wrong);
 
     if ($case->{query}) {
-        my $created;
-
-        for (1 .. 33) {
-            $created = $caller->call(@call)->{line};
-            last if $created ne $signed_wrongly;
-        }
+        my $created = $caller->call(@call)->{line};
 
         push @wrong, "created: $created" if $created ne '200 accepted';
         @call = ('GET', "$case->{path}/$body->{out_refund_no}");
@@ -446,16 +435,20 @@ sub refund {
     my ($calls, $failed, $key) = disarm();
 
     push @wrong, $answer
-        if $answer !~ /^(?:200\ accepted | 5\d\d\ .* | 0\ .*closed)$/xs
-           && $answer ne $signed_wrongly;
+        if $answer !~ /^(?:200\ accepted | 5\d\d\ .* | 0\ .*closed)$/xs;
     push @wrong, 'accepted, and not booked'
         if $answer eq '200 accepted' && $server->refunds != $booked + 1;
 
-    my $again = $caller->call(@call)->{line};
+    # OpenSSL 3.0 that lacks memory while it makes a key's blinding anew, at
+    # each 32nd signature, signs wrongly until the next one
+
+    for (0 .. 32) {
+        $again = $caller->call(@call)->{line};
+        last if $again ne '500 rejected INTERNAL_ERROR retryable';
+    }
 
     push @wrong, "again: $again"
-        if $again ne '200 accepted' && $again !~ /^5/
-           && $again ne $signed_wrongly;
+        if $again ne '200 accepted' && $again !~ /^5/;
     push @unfinished, [ $case, \@call, $key, $answer ]
         if $again ne '200 accepted';
 

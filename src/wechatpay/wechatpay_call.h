@@ -46,6 +46,7 @@ typedef struct {
 
     /* of the signature to be made */
     const EVP_PKEY_CTX   *key;              /* NULL: none is needed */
+    const EVP_PKEY_CTX   *verify;           /* of the same key */
     unsigned char        *signature;        /* its place in authorization */
     size_t                signature_len;    /* in base64 */
     unsigned char         digest[SHA256_DIGEST_LENGTH];
@@ -65,10 +66,12 @@ int wechatpay_call_prepare(wechatpay_merchant_t *merchant,
 
 
 /*
- * Signs: RSA, about a millisecond.  Under v2 there is nothing left to do.  May
- * run in another thread: it reads call->key, which is the merchant's, and
- * call->digest, writes into authorization, and touches nothing else; the call,
- * its memory and the merchant have to outlive it.  Returns 0 or -1.
+ * Signs, and verifies the signature: RSA, about a millisecond.  Under v2 there
+ * is nothing left to do.  May run in another thread: it reads call->key and
+ * call->verify, which are the merchant's, and call->digest, writes into
+ * authorization, and touches nothing else; the call, its memory and the
+ * merchant have to outlive it.  Returns 0, or -1: out of memory, and nothing is
+ * written.
  */
 
 int wechatpay_call_sign(wechatpay_call_t *call);

@@ -28,6 +28,8 @@ static wechatpay_key_error_t wechatpay_names_add(wechatpay_names_t *names,
     wechatpay_str_t name);
 static wechatpay_key_error_t wechatpay_merchant_check_pem(wechatpay_str_t pem);
 static wechatpay_key_error_t wechatpay_merchant_check_rsa(EVP_PKEY *key);
+static EVP_PKEY_CTX *wechatpay_merchant_context(EVP_PKEY *key,
+    int (*init)(EVP_PKEY_CTX *ctx));
 static wechatpay_key_error_t wechatpay_merchant_add_verifier(
     wechatpay_merchant_t *merchant, wechatpay_str_t serial, EVP_PKEY *key);
 static wechatpay_key_error_t wechatpay_merchant_read_certificate(
@@ -87,6 +89,7 @@ wechatpay_merchant_destroy(wechatpay_merchant_t *merchant)
     EVP_MD_CTX_free(merchant->sha256);
     EVP_PKEY_free(merchant->certificate_key);
     EVP_PKEY_CTX_free(merchant->sign);
+    EVP_PKEY_CTX_free(merchant->verify);
     EVP_PKEY_free(merchant->key);
 
     free(merchant->app_ids.names);
@@ -336,7 +339,6 @@ wechatpay_merchant_set_key(wechatpay_merchant_t *merchant, wechatpay_str_t pem)
 {
     BIO                    *bio;
     EVP_PKEY               *key;
-    EVP_PKEY_CTX           *ctx;
     wechatpay_key_error_t   error;
 
     if (merchant->key != NULL) {
@@ -367,21 +369,13 @@ wechatpay_merchant_set_key(wechatpay_merchant_t *merchant, wechatpay_str_t pem)
         return error;
     }
 
-    ctx = EVP_PKEY_CTX_new(key, NULL);
+    merchant->key = key;
+    merchant->sign = wechatpay_merchant_context(key, EVP_PKEY_sign_init);
+    merchant->verify = wechatpay_merchant_context(key, EVP_PKEY_verify_init);
 
-    if (ctx == NULL
-        || EVP_PKEY_sign_init(ctx) != 1
-        || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) != 1
-        || EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) != 1)
-    {
-        EVP_PKEY_CTX_free(ctx);
-        EVP_PKEY_free(key);
-        ERR_clear_error();
+    if (merchant->sign == NULL || merchant->verify == NULL) {
         return "cannot be used to make RSA signatures";
     }
-
-    merchant->key = key;
-    merchant->sign = ctx;
 
     return NULL;
 }
@@ -709,6 +703,33 @@ wechatpay_merchant_check_rsa(EVP_PKEY *key)
 }
 
 
+/*
+ * For signatures as WeChat Pay's page on the signature of API v3 wants them;
+ * init: EVP_PKEY_sign_init() or EVP_PKEY_verify_init().  Returns NULL if
+ * OpenSSL cannot.
+ */
+
+static EVP_PKEY_CTX *
+wechatpay_merchant_context(EVP_PKEY *key, int (*init)(EVP_PKEY_CTX *ctx))
+{
+    EVP_PKEY_CTX  *ctx;
+
+    ctx = EVP_PKEY_CTX_new(key, NULL);
+
+    if (ctx == NULL
+        || init(ctx) != 1
+        || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) != 1
+        || EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) != 1)
+    {
+        EVP_PKEY_CTX_free(ctx);
+        ERR_clear_error();
+        return NULL;
+    }
+
+    return ctx;
+}
+
+
 /* Takes the key over, on an error too. */
 
 static wechatpay_key_error_t
@@ -720,8 +741,6 @@ wechatpay_merchant_add_verifier(wechatpay_merchant_t *merchant,
     wechatpay_str_t           other;
     wechatpay_key_error_t     error;
     wechatpay_v3_verifier_t  *verifier;
-
-    ctx = NULL;
 
     error = wechatpay_merchant_check_rsa(key);
     if (error != NULL) {
@@ -743,13 +762,8 @@ wechatpay_merchant_add_verifier(wechatpay_merchant_t *merchant,
         goto failed;
     }
 
-    ctx = EVP_PKEY_CTX_new(key, NULL);
-
-    if (ctx == NULL
-        || EVP_PKEY_verify_init(ctx) != 1
-        || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) != 1
-        || EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) != 1)
-    {
+    ctx = wechatpay_merchant_context(key, EVP_PKEY_verify_init);
+    if (ctx == NULL) {
         error = "cannot be used to verify RSA signatures";
         goto failed;
     }
@@ -766,9 +780,7 @@ wechatpay_merchant_add_verifier(wechatpay_merchant_t *merchant,
 
 failed:
 
-    EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(key);
-    ERR_clear_error();
 
     return error;
 }

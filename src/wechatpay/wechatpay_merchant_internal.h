@@ -82,7 +82,8 @@ struct wechatpay_merchant_s {
     unsigned char             serial[WECHATPAY_SERIAL_MAX_LEN];
     EVP_PKEY                 *certificate_key;
     EVP_PKEY                 *key;
-    EVP_PKEY_CTX             *sign;         /* is only copied, never used */
+    EVP_PKEY_CTX             *sign;         /* are only copied, never used */
+    EVP_PKEY_CTX             *verify;
 };
 
 

@@ -239,6 +239,7 @@ wechatpay_v3_call_authorization(const wechatpay_merchant_t *merchant,
     };
 
     call->key = merchant->sign;
+    call->verify = merchant->verify;
     call->signature_len =
                  ((size_t) EVP_PKEY_get_size(merchant->key) + 2) / 3 * 4;
 

@@ -4,6 +4,8 @@
  */
 
 
+#include <stdlib.h>
+
 #include <openssl/err.h>
 
 #include "test_outbound.h"
@@ -11,8 +13,35 @@
 #include "wechatpay_v2_sign.h"
 
 
+int __real_EVP_PKEY_sign(EVP_PKEY_CTX *ctx, unsigned char *sig,
+    size_t *siglen, const unsigned char *tbs, size_t tbslen);
+int __wrap_EVP_PKEY_sign(EVP_PKEY_CTX *ctx, unsigned char *sig,
+    size_t *siglen, const unsigned char *tbs, size_t tbslen);
+
 static void test_call_equal(const char *name, const char *what,
     wechatpay_str_t is, wechatpay_str_t should);
+
+
+/* the bit of a signature that is changed; SIZE_MAX: none */
+static size_t  test_call_bit = SIZE_MAX;
+
+
+/* The linker puts it in the place of EVP_PKEY_sign(). */
+
+int
+__wrap_EVP_PKEY_sign(EVP_PKEY_CTX *ctx, unsigned char *sig, size_t *siglen,
+    const unsigned char *tbs, size_t tbslen)
+{
+    int  rc;
+
+    rc = __real_EVP_PKEY_sign(ctx, sig, siglen, tbs, tbslen);
+
+    if (test_call_bit != SIZE_MAX) {
+        sig[test_call_bit / 8] ^= (unsigned char) (1 << test_call_bit % 8);
+    }
+
+    return rc;
+}
 
 
 /* The vectors were made and signed by CryptX: they are met byte for byte. */
@@ -142,6 +171,64 @@ test_call_nonce(void **state)
         test_memory_free(&memory);
         wechatpay_merchant_destroy(merchant);
     }
+}
+
+
+/* What OpenSSL has signed wrongly is not sent, and no trace of it is left. */
+
+static void
+test_call_wrong_signature(void **state)
+{
+    size_t                 i, bits;
+    unsigned char         *before;
+    test_memory_t          memory;
+    wechatpay_call_t       call;
+    const test_call_t     *vector;
+    wechatpay_failure_t    failure;
+    wechatpay_request_t    request;
+    wechatpay_merchant_t  *merchant;
+
+    (void) state;
+
+    for (i = 0; test_call(i)->request.version != WECHATPAY_V3; i++) {
+        assert_in_range(i, 0, test_call_count() - 2);
+    }
+
+    vector = test_call(i);
+    merchant = test_outbound_merchant(vector->request.merchant);
+    test_memory_init(&memory, -1);
+
+    assert_int_equal(test_request_run(&vector->request, merchant, &memory,
+                                      &request, &failure), 0);
+    assert_int_equal(wechatpay_call_prepare(merchant, &request,
+                                            test_outbound_now(),
+                                            test_outbound_nonce(),
+                                            &memory.memory, &call), 0);
+
+    before = malloc(call.authorization.len);
+    assert_non_null(before);
+
+    memcpy(before, call.authorization.data, call.authorization.len);
+
+    bits = (size_t) EVP_PKEY_get_size(merchant->key) * 8;
+
+    for (i = 0; i < bits; i += bits / 16 - 1) {
+        test_call_bit = i;
+        assert_int_equal(wechatpay_call_sign(&call), -1);
+        test_call_bit = SIZE_MAX;
+
+        assert_memory_equal(call.authorization.data, before,
+                            call.authorization.len);
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+
+    assert_int_equal(wechatpay_call_sign(&call), 0);
+    test_call_equal(vector->request.name, "authorization", call.authorization,
+                    vector->authorization);
+
+    free(before);
+    test_memory_free(&memory);
+    wechatpay_merchant_destroy(merchant);
 }
 
 
@@ -326,6 +413,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_call_vectors),
         cmocka_unit_test(test_call_nonce),
+        cmocka_unit_test(test_call_wrong_signature),
         cmocka_unit_test(test_call_no_memory),
         cmocka_unit_test(test_call_v2_example),
         cmocka_unit_test(test_call_merchant)

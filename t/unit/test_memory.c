@@ -14,8 +14,9 @@
 #include <libxml/xmlmemory.h>
 #include <openssl/crypto.h>
 
-#include "test_notify.h"
+#include "test_outbound.h"
 #include "wechatpay_json.h"
+#include "wechatpay_merchant_internal.h"
 
 
 static int test_fails(void);
@@ -324,6 +325,61 @@ test_memory_of_dump(void **state)
 }
 
 
+/*
+ * OpenSSL makes a key's blinding anew at each 32nd signature.  3.0 that lacks
+ * memory for it does not say so, and signs wrongly until the next time.
+ */
+
+static void
+test_memory_of_signatures(void **state)
+{
+    int                    i, failed;
+    long                   n;
+    unsigned char          signature[345], first[345];
+    wechatpay_call_t       call;
+    wechatpay_merchant_t  *merchant;
+
+    (void) state;
+
+    merchant = wechatpay_merchant_create();
+    assert_non_null(merchant);
+    assert_null(wechatpay_merchant_set_key(merchant,
+                                     test_str(test_outbound_private_key())));
+
+    memset(&call, 0, sizeof(wechatpay_call_t));
+
+    call.key = merchant->sign;
+    call.verify = merchant->verify;
+    call.signature = signature;
+    call.signature_len = 344;
+
+    assert_int_equal(wechatpay_call_sign(&call), 0);
+    memcpy(first, signature, sizeof(signature));
+
+    for (n = 0, failed = 1; failed; n++) {
+
+        /* of the first half one allocation of each fails */
+
+        for (i = 0, failed = 0; i < 66; i++) {
+            test_failed = 0;
+            test_left = (i < 33) ? n : -1;
+
+            if (wechatpay_call_sign(&call) == 0) {
+                assert_memory_equal(signature, first, sizeof(signature));
+            }
+
+            test_left = -1;
+            failed |= test_failed;
+        }
+    }
+
+    assert_int_equal(wechatpay_call_sign(&call), 0);
+    assert_in_range(n, 10, 1000);
+
+    wechatpay_merchant_destroy(merchant);
+}
+
+
 int
 main(void)
 {
@@ -331,6 +387,7 @@ main(void)
         cmocka_unit_test(test_memory_of_openssl_and_libxml2),
         cmocka_unit_test(test_memory_of_jansson),
         cmocka_unit_test(test_memory_of_dump),
+        cmocka_unit_test(test_memory_of_signatures)
     };
 
     if (CRYPTO_set_mem_functions(test_openssl_malloc, test_openssl_realloc,

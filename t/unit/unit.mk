@@ -57,4 +57,7 @@ $(UNIT)/asan/%.o: t/unit/%.c $(UNIT_HEADERS)
 $(UNIT)/asan/%: $(UNIT)/asan/%.o $(UNIT_SOURCES:%.c=$(UNIT)/asan/%.o)
 	@echo "$(CC) $@" && $(CC) $(UNIT_ASAN) -o $@ $^ $(UNIT_LDLIBS)
 
+$(UNIT)/plain/test_call $(UNIT)/asan/test_call: \
+    UNIT_LDLIBS += -Wl,--wrap=EVP_PKEY_sign
+
 .PRECIOUS: $(UNIT)/%.h $(UNIT)/plain/%.o $(UNIT)/asan/%.o
