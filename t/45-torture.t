@@ -413,6 +413,34 @@ sub notify {
 }
 
 
+# What a call for a refund is answered by the call that fails, likewise.  That
+# it was rejected is told only where nothing was sent, and nothing is wrong with
+# an answer that there is no memory to read.
+
+my $NOT_SENT = '500 rejected INTERNAL_ERROR retryable';
+my $NOT_READ = '502 unknown INTERNAL_ERROR retryable';
+
+my @refund_right = (
+    [ qr/^EVP_PKEY_verify in wechatpay_v3_/
+      => '502 unknown UNVERIFIED_RESPONSE retryable' ],
+
+    # it is sent without a guard
+    [ qr/ in wechatpay_request_digest / => '200 accepted' ],
+
+    [ qr/ at wechatpay_(?:v[23]_)?call\./ => $NOT_SENT ],
+    [ qr/ in ngx_http_refund_request_call_(?:answer_headers|judge) /
+      => $NOT_READ ],
+    [ qr/ at wechatpay_(?:v[23]_answer|v3_signature|xml)\./ => $NOT_READ ],
+
+    # of what is sent, of the answer, and of the event behind it
+    [ qr/ at wechatpay_/ => "$NOT_SENT|$NOT_READ|200 accepted" ],
+    [ qr/ in libjansson/ => "$NOT_SENT|$NOT_READ|200 accepted" ],
+    [ qr/^none$/ => '200 accepted' ],
+    [ qr/./ => '200 accepted|0 .*closed'
+               . '|5\d\d (?!.*(?:MALFORMED|UNVERIFIED)_RESPONSE).*' ],
+);
+
+
 # A call for a refund likewise: booked once, and accepted when it is repeated.
 
 sub refund {
@@ -434,8 +462,10 @@ sub refund {
     my $answer = $caller->call(@call)->{line};
     my ($calls, $failed, $key) = disarm();
 
-    push @wrong, $answer
-        if $answer !~ /^(?:200\ accepted | 5\d\d\ .* | 0\ .*closed)$/xs;
+    my $site = $failed ? site($key) : 'none';
+    my ($right) = map { $_->[1] } grep { $site =~ $_->[0] } @refund_right;
+
+    push @wrong, $answer if $answer !~ /^(?:$right)$/s;
     push @wrong, 'accepted, and not booked'
         if $answer eq '200 accepted' && $server->refunds != $booked + 1;
 
@@ -444,7 +474,7 @@ sub refund {
 
     for (0 .. 32) {
         $again = $caller->call(@call)->{line};
-        last if $again ne '500 rejected INTERNAL_ERROR retryable';
+        last if $again ne $NOT_SENT;
     }
 
     push @wrong, "again: $again"

@@ -438,6 +438,7 @@ ngx_http_refund_request_call_send(ngx_http_refund_request_call_t *call)
     }
 
     ngx_memzero(&call->answer_headers, sizeof(wechatpay_headers_t));
+    call->headerless = 0;
 
     if (ngx_http_refund_delivery_start(delivery) != NGX_OK) {
         ngx_http_refund_request_call_fail(call, WECHATPAY_CODE_INTERNAL_ERROR,
@@ -505,7 +506,7 @@ ngx_http_refund_request_call_answer_headers(
 
         lowcase = ngx_pnalloc(call->pool, h[i].key.len + h[i].value.len);
         if (lowcase == NULL) {
-            ngx_memzero(&call->answer_headers, sizeof(wechatpay_headers_t));
+            call->headerless = 1;
             return;
         }
 
@@ -589,13 +590,13 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
 
     if (ngx_http_refund_request_parser == NULL) {
         ngx_http_refund_request_parser = wechatpay_parser_create();
+    }
 
-        if (ngx_http_refund_request_parser == NULL) {
-            wechatpay_failure_set(&answer->failure,
-                                  WECHATPAY_CODE_MALFORMED_RESPONSE);
-            answer->reason = "out of memory";
-            return;
-        }
+    if (ngx_http_refund_request_parser == NULL || call->headerless) {
+        wechatpay_failure_set(&answer->failure, WECHATPAY_CODE_INTERNAL_ERROR);
+        wechatpay_failure_unknown(&answer->failure);
+        answer->reason = "out of memory";
+        return;
     }
 
     memory = ngx_http_refund_memory(call->pool);
@@ -616,9 +617,7 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
 
     if (call->tries > 1 && answer->outcome == WECHATPAY_REJECTED) {
         answer->outcome = WECHATPAY_UNKNOWN;
-        answer->failure.outcome = WECHATPAY_UNKNOWN;
-        answer->failure.status = NGX_HTTP_BAD_GATEWAY;
-        answer->failure.retryable = 1;
+        wechatpay_failure_unknown(&answer->failure);
     }
 
     if (answer->outcome != WECHATPAY_ACCEPTED) {
@@ -866,8 +865,7 @@ ngx_http_refund_request_call_fail(ngx_http_refund_request_call_t *call,
 
     if (call->tries) {
         answer->outcome = WECHATPAY_UNKNOWN;
-        answer->failure.outcome = WECHATPAY_UNKNOWN;
-        answer->failure.status = NGX_HTTP_BAD_GATEWAY;
+        wechatpay_failure_unknown(&answer->failure);
     }
 
     ngx_http_refund_request_call_log(call);

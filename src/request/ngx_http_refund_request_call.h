@@ -64,6 +64,7 @@ struct ngx_http_refund_request_call_s {
     ngx_uint_t                           signed_ok;
 
     unsigned                             guarded:1; /* op holds the digest */
+    unsigned                             headerless:1; /* no memory for them */
     unsigned                             signing:1; /* in another thread */
 };
 

@@ -175,7 +175,13 @@ void
 wechatpay_answer_fail(wechatpay_answer_t *answer, wechatpay_code_e code,
     const char *reason)
 {
-    wechatpay_failure_set(&answer->failure, code);
+    if (reason == wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY)) {
+        wechatpay_failure_set(&answer->failure, WECHATPAY_CODE_INTERNAL_ERROR);
+        wechatpay_failure_unknown(&answer->failure);
+
+    } else {
+        wechatpay_failure_set(&answer->failure, code);
+    }
 
     answer->outcome = answer->failure.outcome;
     answer->reason = reason;

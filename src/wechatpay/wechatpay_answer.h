@@ -53,7 +53,8 @@ typedef struct {
  * or in request; none in the response.  What is not signed as it has to be
  * is not believed: unknown, UNVERIFIED_RESPONSE.  That holds for v2's
  * return_code FAIL too, which never carries a signature: whoever could forge it
- * could have a refund that was made be taken for one that was not.
+ * could have a refund that was made be taken for one that was not.  What there
+ * is no memory to read is unknown, INTERNAL_ERROR.
  */
 
 void wechatpay_answer(wechatpay_parser_t *parser,

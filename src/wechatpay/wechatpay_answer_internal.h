@@ -22,7 +22,11 @@ void wechatpay_v3_answer(wechatpay_merchant_t *merchant,
     wechatpay_memory_t *memory, wechatpay_answer_t *answer);
 
 
-/* What is wrong with the answer, by one of our codes; reason: static. */
+/*
+ * What is wrong with the answer, by one of our codes; reason: static.  If it is
+ * WECHATPAY_ERROR_NO_MEMORY's phrase, nothing is wrong with the answer, and the
+ * code is INTERNAL_ERROR.
+ */
 
 void wechatpay_answer_fail(wechatpay_answer_t *answer, wechatpay_code_e code,
     const char *reason);

@@ -86,6 +86,15 @@ wechatpay_failure_set(wechatpay_failure_t *failure, wechatpay_code_e code)
 
 
 void
+wechatpay_failure_unknown(wechatpay_failure_t *failure)
+{
+    failure->outcome = WECHATPAY_UNKNOWN;
+    failure->status = 502;
+    failure->retryable = 1;
+}
+
+
+void
 wechatpay_failure_set_provider(wechatpay_failure_t *failure,
     wechatpay_str_t provider_code, unsigned status)
 {
@@ -104,9 +113,7 @@ wechatpay_failure_set_provider(wechatpay_failure_t *failure,
 
                 /* a server that fails may have failed after the refund */
 
-                failure->outcome = WECHATPAY_UNKNOWN;
-                failure->status = 502;
-                failure->retryable = 1;
+                wechatpay_failure_unknown(failure);
             }
 
             return;

@@ -80,6 +80,11 @@ typedef struct {
 void wechatpay_failure_set(wechatpay_failure_t *failure, wechatpay_code_e code);
 
 
+/* Of a call that may have happened all the same: unknown, 502, retryable. */
+
+void wechatpay_failure_unknown(wechatpay_failure_t *failure);
+
+
 /*
  * The same with a code of WeChat Pay's, which was verified to be its.  status
  * is the HTTP status that it came with, under v2 always 200.  A code that is

@@ -135,11 +135,13 @@ wechatpay_v2_answer(wechatpay_parser_t *parser,
         return;
     }
 
-    if (wechatpay_v2_sign_verify(merchant, xml.sorted, xml.nfields, memory)
-        != 0)
-    {
+    error = wechatpay_v2_sign_verify(merchant, xml.sorted, xml.nfields,
+                                     memory);
+    if (error != WECHATPAY_OK) {
         wechatpay_answer_fail(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
-                              "sign is missing or wrong");
+                              (error == WECHATPAY_ERROR_NO_MEMORY)
+                              ? wechatpay_error_phrase(error)
+                              : "sign is missing or wrong");
         return;
     }
 

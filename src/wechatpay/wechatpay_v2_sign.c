@@ -41,7 +41,7 @@ wechatpay_v2_sign(const wechatpay_merchant_t *merchant,
 }
 
 
-int
+wechatpay_error_e
 wechatpay_v2_sign_verify(const wechatpay_merchant_t *merchant,
     const wechatpay_xml_field_t *fields, size_t n, wechatpay_memory_t *memory)
 {
@@ -58,10 +58,12 @@ wechatpay_v2_sign_verify(const wechatpay_merchant_t *merchant,
         }
     }
 
-    if (received.len == 0
-        || wechatpay_v2_sign_text(fields, n, memory, &text, &text_len) != 0)
-    {
-        return -1;
+    if (received.len == 0) {
+        return WECHATPAY_ERROR_SIGNATURE_WRONG;
+    }
+
+    if (wechatpay_v2_sign_text(fields, n, memory, &text, &text_len) != 0) {
+        return WECHATPAY_ERROR_NO_MEMORY;
     }
 
     for (i = 0; i < merchant->nv2_keys; i++) {
@@ -71,17 +73,17 @@ wechatpay_v2_sign_verify(const wechatpay_merchant_t *merchant,
                                      sign, &len)
             != 0)
         {
-            return -1;
+            return WECHATPAY_ERROR_NO_MEMORY;
         }
 
         if (received.len == len
             && CRYPTO_memcmp(received.data, sign, len) == 0)
         {
-            return 0;
+            return WECHATPAY_OK;
         }
     }
 
-    return -1;
+    return WECHATPAY_ERROR_SIGNATURE_WRONG;
 }
 
 

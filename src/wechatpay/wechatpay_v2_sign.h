@@ -32,12 +32,13 @@ int wechatpay_v2_sign(const wechatpay_merchant_t *merchant,
 
 /*
  * Verifies the field sign over all the others, known or not, under any of the
- * keys, in constant time.  Returns 0, or -1: absent, wrong, of the other type,
- * or out of memory.
+ * keys, in constant time.  Returns WECHATPAY_OK, WECHATPAY_ERROR_NO_MEMORY, or
+ * WECHATPAY_ERROR_SIGNATURE_WRONG: absent, wrong, or of the other type.
  */
 
-int wechatpay_v2_sign_verify(const wechatpay_merchant_t *merchant,
-    const wechatpay_xml_field_t *fields, size_t n, wechatpay_memory_t *memory);
+wechatpay_error_e wechatpay_v2_sign_verify(
+    const wechatpay_merchant_t *merchant, const wechatpay_xml_field_t *fields,
+    size_t n, wechatpay_memory_t *memory);
 
 
 #endif /* WECHATPAY_V2_SIGN_H */

@@ -216,15 +216,18 @@ test_answer_changed(void **state)
 }
 
 
-/* Without memory the outcome is unknown, whatever the answer says. */
+/*
+ * Without memory the outcome is unknown, whatever the answer says, and that is
+ * no fault of the answer's.
+ */
 
 static void
 test_answer_no_memory(void **state)
 {
     long                   left;
-    size_t                 i;
+    size_t                 i, unknown;
     test_memory_t          memory, other;
-    wechatpay_str_t        json;
+    wechatpay_str_t        json, internal_error;
     wechatpay_error_e      error;
     wechatpay_answer_t     answer;
     wechatpay_failure_t    failure;
@@ -233,6 +236,11 @@ test_answer_no_memory(void **state)
     wechatpay_merchant_t  *merchant;
 
     (void) state;
+
+    unknown = 0;
+    internal_error = test_str("{\"outcome\":\"unknown\",\"error\":{"
+                              "\"code\":\"INTERNAL_ERROR\","
+                              "\"retryable\":true}}");
 
     for (i = 0; i < test_answer_count(); i++) {
         vector = test_answer(i);
@@ -254,6 +262,10 @@ test_answer_no_memory(void **state)
             test_answer_take(vector, merchant, &request, &other.memory,
                              &answer);
 
+            if (answer.outcome == WECHATPAY_UNKNOWN) {
+                other.left = -1;
+            }
+
             error = wechatpay_answer_json(&answer, test_str("shop"),
                                           &other.memory, &json);
 
@@ -265,7 +277,10 @@ test_answer_no_memory(void **state)
             }
 
             if (error == WECHATPAY_OK) {
-                assert_int_equal(answer.outcome, WECHATPAY_UNKNOWN);
+                unknown++;
+                assert_true(wechatpay_str_equal(json, internal_error));
+                assert_int_equal(answer.failure.status, 502);
+                assert_string_equal(answer.reason, "out of memory");
             }
 
             test_memory_free(&other);
@@ -274,6 +289,8 @@ test_answer_no_memory(void **state)
         test_memory_free(&memory);
         wechatpay_merchant_destroy(merchant);
     }
+
+    assert_in_range(unknown, 100, SIZE_MAX);
 }
 
 
