@@ -810,6 +810,9 @@ for (@unfinished) {
 }
 
 is(join("\n", @wrong), '', 'in the end all are accepted: ' . @unfinished);
+like($nginx->error_log, qr/\[error\].*: INTERNAL_ERROR, the call could not be/,
+     'a call that could not be made is told at error, and why')
+    if grep { site($_) =~ / at wechatpay_(?:v[23]_)?call\./ } keys %failed;
 ok(wait_until(sub { connections() == 1 }, 20), 'no connection is left')
     or diag(connections());
 cmp_ok(descriptors(), '<=', $descriptors, 'nor anything else open');

@@ -464,6 +464,9 @@ my $limited = grep { $_ eq '429 rejected ERROR_RATE_LIMITED retryable' }
 cmp_ok($sent, '>=', 1, 'a failing call passes');
 cmp_ok($sent, '<=', 2 + $seconds, 'and then one a second');
 is($limited, 30 - $sent, '429, and not sent');
+like($nginx->error_log,
+     qr/\[info\].*: ERROR_RATE_LIMITED, too many calls have failed/,
+     'the log says why');
 $server->rules;
 is($caller->create('/v3')->{line}, '200 accepted', 'another merchant may');
 ok(wait_until(sub { $caller->create('/limited')->{line} eq '200 accepted' },

@@ -695,9 +695,9 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 
     failure = &call->answer.failure;
 
-    /* a wrong key or a missing right is not the caller's to mend */
+    /* a wrong key, a missing right, or no memory is not the caller's to mend */
 
-    level = (call->answer.outcome == WECHATPAY_UNKNOWN
+    level = (failure->status >= NGX_HTTP_INTERNAL_SERVER_ERROR
              || failure->status == NGX_HTTP_UNAUTHORIZED
              || (failure->code.len == sizeof("NO_AUTH") - 1
                  && ngx_memcmp(failure->code.data, "NO_AUTH",
@@ -855,6 +855,7 @@ ngx_http_refund_request_call_fail(ngx_http_refund_request_call_t *call,
 
     answer->version = call->request.version;
     answer->outcome = answer->failure.outcome;
+    answer->reason = message;
     answer->failure.message.data = (const u_char *) message;
     answer->failure.message.len = ngx_strlen(message);
 
