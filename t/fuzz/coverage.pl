@@ -50,9 +50,10 @@ for $file (sort keys %reached) {
     my @text = read_lines($file);
     my ($function, $all, $missed) = ('', 0, 0);
 
-    # a brace is where its branch is, and counted otherwise by another clang
+    # a brace is where its branch is, and counted otherwise by another clang; a
+    # macro where it is used, and where it is defined, too
 
-    for my $n (grep { $text[$_ - 1] =~ /\w/ } 1 .. @text) {
+    for my $n (grep { $text[$_ - 1] =~ /^[^#]*\w/ } 1 .. @text) {
         $function = $1 if $text[$n - 1] =~ /^(\w+)\(/;
 
         next if !defined $reached{$file}{$n};
