@@ -293,7 +293,8 @@ for ([ AUTH => ":1\r\n" ], [ SELECT => ":1\r\n" ],
     my ($command, $reply) = @$_;
     my $what = $reply =~ s/\r\n/ /gr;
 
-    script($MASTER, $MASTER, [ { command => $command, reply => $reply } ]);
+    script($MASTER, $MASTER, [ { command => $command, reply => $reply,
+                                 forward => 1 } ]);
     ends("to $command: $what", $pay->v2_notify($shop), 'store_error', $NONE);
 }
 
