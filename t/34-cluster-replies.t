@@ -106,8 +106,8 @@ sub script {
                      { command => 'CLUSTER', reply => ref $map ? $map->{$node}
                                                                : $map },
                      { command => 'ASKING', reply => "+OK\r\n" });
-        $node->drop;
         $node->forget;
+        $node->drop;
     }
 
     # the map is asked for anew where a connection broke, but not at once
