@@ -114,6 +114,14 @@ http {
             refund_notify_store local;
         }
 
+        # of which the client's URI may make none
+
+        location ~ ^/to/(?<where>.*)$ {
+            refund_notify shop;
+            refund_notify_pass /internal/$where name=chosen;
+            refund_notify_store local;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/refunds;
@@ -411,6 +419,14 @@ for my $version (qw(v2 v3)) {
 
     answers("$version, nobody listens", '/nowhere', $pay->$make($shop),
             'upstream_error', qr/\w/);
+
+    my $logged = answers("$version, a target without a URI", '/to/a%20b',
+                         $pay->$make($shop), 'upstream_error',
+                         qr/yields no URI of this server/);
+
+    is(join('|', @$logged{qw(attempt store_time upstream_time)}), '-|-|-',
+       "$version, a target without a URI: nobody was asked");
+
     answers("$version, the store is down", '/store-down', $pay->$make($shop),
             'store_error', qr/\w/);
 

@@ -86,6 +86,20 @@ $ec->generate_key('secp256r1');
     sub sign_message { return shift->[0]->sign_message(@_) }
 }
 
+# another certificate, in which the code has changed something
+
+sub altered {
+    my ($code) = @_;
+
+    local $_ = decode_base64(certificate($rsa, serial => '0C')
+                             =~ s/^-.*\n//mgr);
+
+    $code->() or die "nothing is altered\n";
+
+    return "-----BEGIN CERTIFICATE-----\n" . encode_base64($_)
+           . "-----END CERTIFICATE-----\n";
+}
+
 my %file = (
     v2key => 'v' x 32,
     v2key2 => ('w' x 32) . "\n",
@@ -128,6 +142,14 @@ my %file = (
                                 serial => '06'),
     'smallcert.pem' => certificate($small, serial => '07'),
     'noserial.pem' => certificate($rsa, serial => '00'),
+    'longest.pem' => certificate($rsa, serial => '5A' x 32),
+    'longer.pem' => certificate($rsa, serial => '5A' x 33),
+
+    # from and to a thirteenth month; a key of no known algorithm
+
+    'from13.pem' => altered(sub { s/\x17\x0d\d\d\K\d\d/13/ }),
+    'to13.pem' => altered(sub { s/\x17\x0d\d{12}Z\x17\x0d\d\d\K\d\d/13/ }),
+    'nokey.pem' => altered(sub { s/\x2a\x86\x48\x86\xf7\x0d\x01\x01\K\x01/c/ }),
 
     'key.pem' => $rsa->export_key_pem('private'),
     'key2.pem' => rsa_key('second')->export_key_pem('private'),
@@ -358,8 +380,11 @@ my @content = (
     [ 'wechatpay_certificate', 'eccert.pem', $RSA ],
     [ 'wechatpay_certificate', 'smallcert.pem',
       'is not of 2048 to 4096 bits' ],
-    [ 'wechatpay_certificate', 'noserial.pem',
-      'has a serial or dates that cannot be read' ],
+    (map { [ 'wechatpay_certificate', $_,
+             'has a serial or dates that cannot be read' ] }
+         qw(noserial.pem longer.pem from13.pem to13.pem)),
+    [ 'wechatpay_certificate', 'nokey.pem',
+      'has a public key that cannot be read' ],
     [ 'merchant_certificate', 'cert.der', $CERTIFICATE ],
     [ 'merchant_certificate', 'key.pem', $CERTIFICATE ],
     [ 'merchant_certificate', 'eccert.pem', $RSA ],
@@ -945,6 +970,7 @@ my @right = (
         . "wechatpay_public_key PUB_KEY_ID_03 pkcs1.pem;\n"
         . "wechatpay_certificate cert.pem;\n"
         . "wechatpay_certificate cert2.pem;\n"
+        . "wechatpay_certificate longest.pem;\n"
         . "merchant_certificate enough.pem;\nmerchant_key key.pem;" } ],
     [ 'a key file that the group can read',
       { MERCHANT => "${NUMBER}api_v2_key_file group;" } ],

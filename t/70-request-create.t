@@ -380,6 +380,7 @@ for ([ 'DELETE', '/v3', '{}', 405 ], [ 'PUT', '/v3', '{}', 405 ],
      [ 'POST', '/v3/a/b/c', '{}', 404 ],
      [ 'POST', '/v3/a/abnormally', '{}', 404 ],
      [ 'POST', '/named?merchant=nobody', '{}', 404 ],
+     [ 'POST', '/named?merchant=md5', '{}', 404 ],
      [ 'POST', '/v3', '{"reason":"' . 'x' x 70_000 . '"}', 413 ])
 {
     my ($method, $path, $text, $status) = @$_;

@@ -168,7 +168,7 @@ write_file("$dir/stranger.pem", certificate(rsa_key('stranger'),
                                             name => $shop->{mch_id}));
 
 my $server = wechatpay_server(merchants => \@shops);
-my $nginx = start($server);
+my $nginx = start($conf, $server);
 my $caller = caller_of($nginx);
 
 
@@ -276,6 +276,57 @@ for (qw(v3 v2)) {
     is($caller->call('POST', "/$_", $body)->{line}, '200 accepted',
        'it was refunded the first time');
 }
+
+
+# Nor does it when no connection is free for the second time: what was booked
+# the first time is not known, and its number stays taken.
+
+my $narrow = start($conf =~ s/processes 2/processes 1/r
+                         =~ s/connections 256/connections 12/r, $server);
+my $asking = caller_of($narrow);
+my $tries = 0;
+my ($booked, $told);
+
+$narrow->allow(qr/12 worker_connections are not enough/);
+
+do {
+    my $connection = $asking->connect;
+
+    $booked = $asking->body(sub_mch_id => '1900000998',
+                            amount => { refund => 9, total => 10 });
+    $server->rules({ code => 'SYSTEM_ERROR', booked => 1, times => 1 });
+    $server->forget;
+    $connection->send('POST', '/agent/stored',
+                      [ 'Content-Type' => 'application/json' ],
+                      JSON::XS::encode_json($booked));
+    $server->wait_for(1) && $server->settle or die "nothing was asked\n";
+
+    # all of them are taken, in the second before it is asked again
+
+    my @others = map { $asking->connect } 1 .. 24;
+
+    $_->write('P') for @others;
+    $told = RefundNotify::Test::Caller::read_answer($connection->read)->{line};
+    $_->close for $connection, @others;
+} while ($told eq '200 accepted' && ++$tries < 5);
+
+is($told, '502 unknown INTERNAL_ERROR retryable',
+   'a system error, and then no connection is free');
+
+ok(wait_until(sub {
+    my $other = { %$booked, amount => { %{ $booked->{amount} }, refund => 8 } };
+
+    return $asking->call('POST', '/agent/stored', $other)->{line}
+           eq '409 rejected CONFLICT';
+}), 'another amount is refused');
+is_deeply([ $server->calls ], [ "create $booked->{out_refund_no}" ],
+          'it was asked once');
+ok(wait_until(sub {
+    return $asking->call('POST', '/agent/stored', $booked)->{line}
+           eq '200 accepted';
+}), 'the same call again is accepted');
+is($server->refund($booked->{out_refund_no})->{refund}, 9,
+   'it was refunded the first time');
 
 
 # What cannot be believed: [ what happens, the rule, what the business app is
@@ -506,7 +557,7 @@ for ([ 'another name', qr/certificate does not match/,
     my ($name, $log, %certificate) = @$_;
     my $false = wechatpay_server(merchants => \@shops,
                                  certificate => \%certificate);
-    my $nginx = start($false);
+    my $nginx = start($conf, $false);
 
     for my $version (qw(v3 v2)) {
         like(caller_of($nginx)->create("/$version")->{line},
@@ -524,7 +575,7 @@ for ([ 'another name', qr/certificate does not match/,
 # Two peers: what failed at one is not tried at the other.
 
 my @peers = map { wechatpay_server(merchants => \@shops) } 1 .. 2;
-my $two = start(@peers);
+my $two = start($conf, @peers);
 my $client = caller_of($two);
 
 for ([ 'reset after it was booked', { after => 'reset' } ],
@@ -551,14 +602,14 @@ $_->forget, $_->rules for @peers;
 $client->create('/v3') for 1 .. 4;
 ok((!grep { !$_->requests } @peers), 'both of them are there');
 
-$_->stop for $nginx, $two;
-no_secrets($_, map { $pay->secrets($_) } @shops) for $nginx, $two;
+$_->stop for $nginx, $narrow, $two;
+no_secrets($_, map { $pay->secrets($_) } @shops) for $nginx, $narrow, $two;
 
 done_testing();
 
 
 sub start {
-    my (@servers) = @_;
+    my ($conf, @servers) = @_;
 
     return nginx(with_merchants($conf, @shops), vars => {
         PAY => $servers[0]->port, FILES => $dir,

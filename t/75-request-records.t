@@ -54,6 +54,12 @@ http {
             refund_request_store lame;
         }
 
+        location /late {
+            refund_request shop;
+            refund_request_store lame;
+            refund_request_deadline 300ms;
+        }
+
         location /gone {
             refund_request shop;
             refund_request_store gone;
@@ -172,6 +178,19 @@ for ([ '/gone', 'is not compared with those before: store "gone"' ],
     ok($nginx->wait_for_log('error.log', qr/\[error\].*\Q$message\E/),
        "$location: the error log");
 }
+
+
+# A store that takes longer than there is time: nothing is sent any more.
+
+my $late = $caller->body;
+
+$lame->rules({ command => 'SET', delay => 0.6, times => 1 });
+$server->forget;
+is($caller->call('POST', '/late', $late)->{line},
+   '504 unknown TIMEOUT retryable', 'the store is slower than the deadline');
+is(scalar $server->requests, 0, 'WeChat Pay was not asked');
+is($caller->call('POST', '/lame', $late)->{line}, '200 accepted',
+   'the same call again');
 
 
 # An answer about another refund than the one asked for is not believed

@@ -188,9 +188,12 @@ test_merchant_several(wechatpay_merchant_t *merchant)
 static void
 test_merchant_verifiers(void **state)
 {
-    time_t                 from, to, now;
-    wechatpay_str_t        id, pem, certificate;
-    wechatpay_merchant_t  *merchant = *state;
+    char                    name[64];
+    size_t                  i;
+    time_t                  from, to, now;
+    wechatpay_str_t         id, pem, certificate;
+    wechatpay_merchant_t   *merchant = *state;
+    wechatpay_key_error_t   error;
 
     id = test_str("PUB_KEY_ID_1");
     pem = test_str(VECTORS_PUBLIC_KEY);
@@ -229,6 +232,18 @@ test_merchant_verifiers(void **state)
                      sizeof(VECTORS_SERIAL) - 1);
     assert_memory_equal(merchant->verifiers[1].serial, VECTORS_SERIAL,
                         sizeof(VECTORS_SERIAL) - 1);
+
+    for (i = merchant->nverifiers; i < WECHATPAY_MERCHANT_MAX_KEYS; i++) {
+        snprintf(name, sizeof(name), "PUB_KEY_ID_0%zu", i);
+        assert_null(wechatpay_merchant_add_public_key(merchant, test_str(name),
+                                                      pem));
+    }
+
+    error = wechatpay_merchant_add_public_key(merchant,
+                                              test_str("PUB_KEY_ID_2"), pem);
+    assert_non_null(error);
+    assert_string_equal(error, "is one more than 16");
+    assert_int_equal(merchant->nverifiers, WECHATPAY_MERCHANT_MAX_KEYS);
 }
 
 
