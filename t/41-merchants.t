@@ -44,7 +44,7 @@ http {
     refund_store down redis://127.0.0.1:%%PORT_NOBODY%% timeout=100ms;
 
     refund_notify_store main;
-    refund_notify_deadline 3s;
+    refund_notify_deadline %%PATIENCE%%;
     refund_notify_delivery_timeout 60s;
     refund_notify_lease 10s;
     refund_notify_retain 72h;
@@ -167,8 +167,8 @@ http {
         server_name second;
 
         refund_notify_store second;
-        refund_notify_deadline 1s;
-        refund_notify_delivery_timeout 2500ms;
+        refund_notify_deadline %%HASTE%%;
+        refund_notify_delivery_timeout %%TIMEOUT%%;
         refund_notify_lease 1s;
         refund_notify_retain 3s;
         refund_notify_store_error pass;
@@ -248,10 +248,12 @@ EOC
 # Each directive alone, set back to what the http block has; a lease has to be
 # shorter than what is retained.
 
-my %back = (store => 'main', deadline => '3s', delivery_timeout => '60s',
-            lease => '2900ms', retain => '72h', clock_skew => '60s',
-            max_body_size => '4k', signing_key_file => '%%DIR%%/whsec.1',
-            ack => 'status', accept => 'v2 v3');
+my %back = (store => 'main', deadline => '%%PATIENCE%%',
+            delivery_timeout => '60s',
+            lease => '10s; refund_notify_retain 72h', retain => '72h',
+            clock_skew => '60s', max_body_size => '4k',
+            signing_key_file => '%%DIR%%/whsec.1', ack => 'status',
+            accept => 'v2 v3');
 my $locations = join "\n", map {
     "location = /$_ {\n refund_notify b;\n"
     . " refund_notify_pass /internal/refunds name=orders;\n"
@@ -280,7 +282,9 @@ $app->rules($good);
 
 my $nginx = nginx(
     with_merchants($conf, $a, $b, $agent, $any, @many),
-    vars => { APP => $app->port, LOCATIONS => $locations },
+    vars => { APP => $app->port, LOCATIONS => $locations,
+              PATIENCE => slow(3) . 's', HASTE => slow(1) . 's',
+              TIMEOUT => slow(2500) . 'ms' },
     files => { map { ("whsec.$_" => 'whsec_' . encode_base64($_ x 24, '')) }
                1, 2 });
 my $rotating = nginx($rotated_conf, vars => { APP => $app->port },
@@ -750,29 +754,61 @@ is(result(@$_[1, 2], $retained{ $_->[0] }), 'delivered',
 
 my $retained = time;
 
+# A notify to each place, which the app works on, the server's last: [ place,
+# notify, connection ].
+
+sub begun {
+    my ($directive) = @_;
+
+    my @begun;
+
+    $app->forget;
+
+    for ((places($directive))[0, 2, 1]) {
+        my ($place, $server, $path) = @$_;
+        my $notify = $pay->v3_notify($b);
+        my $connection = $server{$server}->connect;
+
+        $connection->send('POST', $path, @$notify{qw(headers body)});
+        push @begun, [ $place, $notify, $connection ];
+        $app->wait_for(scalar @begun) or die "nothing was delivered\n";
+    }
+
+    return @begun;
+}
+
 # a delivery of 1.8 s: a deadline of 3 s or of 1 s
 
-probe(deadline => sub {
-    $app->rules({ %$good, delay => 1.8 });
-    result(@_, $pay->v3_notify($b));
-}, 'delivered', 'deadline');
+$app->rules({ %$good, delay => slow(1.8) });
 
-# an app that hangs: left after 2.5 s, or kept for more than the 3 s here
+for (begun('deadline')) {
+    my ($place, $notify, $connection) = @$_;
 
-probe(delivery_timeout => sub {
-    my ($server, $path) = @_;
-    my $begin = time;
+    is($pay->answer($notify, $connection->read),
+       $place eq 'server' ? 'deadline' : 'SUCCESS',
+       "refund_notify_deadline in $place");
+}
 
-    $app->rules({ fault => 'hang' });
-    result($server, $path, $pay->v3_notify($b));
-    wait_until(sub { ($app->requests)[0]{ended} || time > $begin + 3.3 }, 4);
-    return ($app->requests)[0]{how} // 'under way';
-}, 'under way', 'left');
+# an app that hangs: the server leaves after 2.5 s, the others do not
+
+$app->rules({ fault => 'hang' });
+
+my @hanging = begun('delivery_timeout');
+
+wait_until(sub { ($app->requests)[2]{ended} }, 10);
+
+for (0 .. 2) {
+    my $place = $hanging[$_][0];
+
+    is(($app->requests)[$_]{how} // 'under way',
+       $place eq 'server' ? 'left' : 'under way',
+       "refund_notify_delivery_timeout in $place");
+}
 
 $app->drop;
 $app->settle;
 
-# of unknown outcome: a lease of 10 s (here 2.9 s), or of 1 s
+# of unknown outcome: a lease of 10 s, or of 1 s
 
 my %leased = map { $_->[0] => $pay->v3_notify($b) } places('lease');
 
@@ -784,7 +820,7 @@ $app->rules($good);
 
 ok(wait_until(sub {
     return result('second', '/inherited', $leased{server}) eq 'delivered';
-}, 2.4), 'refund_notify_lease in server: over');
+}), 'refund_notify_lease in server: over');
 is(result(@$_[1, 2], $leased{ $_->[0] }), 'in_flight',
    "refund_notify_lease in $_->[0]: not over")
     for (places('lease'))[2, 0];
