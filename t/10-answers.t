@@ -209,15 +209,11 @@ sub beijing {
 sub logged {
     my ($n) = @_;
 
-    $nginx->wait_for_log('notify.log', qr/^$n\|/m);
-
-    my ($line) = RefundNotify::Test::Util::read_file(
-                     $nginx->path('notify.log')) =~ /^$n\|(.*)$/m;
     my %logged;
 
     @logged{qw(result reason version merchant id status refund_id out_refund_no
                out_trade_no attempt store_time upstream_time)}
-        = split /\|/, $line // '', -1;
+        = split /\|/, $nginx->logged($n), -1;
 
     return \%logged;
 }

@@ -8,8 +8,6 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
-use RefundNotify::Test::Util qw(read_file);
-
 my $conf = <<'EOC';
 %%GLOBALS%%
 worker_processes 1;
@@ -102,7 +100,6 @@ my $nginx = nginx(with_merchants($conf, $shop), vars => { APP => $app->port });
 my $client = client($nginx);
 my $broken = client($nginx, 'BROKEN');
 my ($worker) = $nginx->workers;
-my $logged = 0;
 
 
 sub notify {
@@ -164,26 +161,6 @@ sub answers {
 }
 
 
-# The lines of the log since the last time, of which there are n.
-
-sub logged {
-    my ($n, $file) = @_;
-
-    my @lines;
-
-    wait_until(sub {
-        @lines = split /\n/, read_file($nginx->path($file // 'notify.log'));
-        return @lines >= ($file ? $n : $logged + $n);
-    });
-
-    return @lines if $file;
-
-    splice @lines, 0, $logged;
-    $logged += @lines;
-    return @lines;
-}
-
-
 # What else there is in the log after a good notify is of what came before it.
 
 sub works {
@@ -193,7 +170,7 @@ sub works {
 
     is($pay->answer($good, $client->post('/notify', $good)), 'SUCCESS',
        "$name: then a good one");
-    is(join("\n", logged(@expected + 1)),
+    is(join("\n", $nginx->log_lines('notify.log', @expected + 1)),
        join("\n", @expected, '200|delivered|'), "$name: the log");
     return $good->{event_id};
 }
@@ -491,7 +468,7 @@ for ([ v2 => FIN => 1 ], [ v2 => RST => 1 ], [ v3 => FIN => 7 ],
 my (@lines, $taken);
 
 wait_until(sub {
-    @lines = logged(0, 'broken.log');
+    push @lines, $nginx->log_lines('broken.log', 0);
     $taken = grep { $_ eq $DELIVERED } @lines;
     return $taken >= 4 && @lines >= $begun + 4;
 });
@@ -510,7 +487,7 @@ for my $stalled (@stalled) {
     is(answers($notify, $connection), '', "$name: not answered");
 }
 
-is(join("\n", logged(@stalled + 0, 'slow.log')),
+is(join("\n", $nginx->log_lines('slow.log', scalar @stalled)),
    join("\n", ('408||') x @stalled), 'stalled: the log');
 delivered('stalled', works('stalled'));
 

@@ -7,8 +7,6 @@
 use lib 't/lib';
 use RefundNotify::Test;
 
-use RefundNotify::Test::Util qw(read_file);
-
 my $conf = <<'EOC';
 %%GLOBALS%%
 worker_processes 1;
@@ -136,23 +134,6 @@ my $app = RawApp->new(rules => []);
 my $nginx = nginx(with_merchants($conf, $shop), vars => { APP => $app->port });
 my $client = client($nginx);
 my ($worker) = $nginx->workers;
-my $logged = 0;
-
-
-sub logged {
-    my ($n) = @_;
-
-    my @lines;
-
-    wait_until(sub {
-        @lines = split /\n/, read_file($nginx->path('notify.log'));
-        return @lines >= $logged + $n;
-    });
-
-    splice @lines, 0, $logged;
-    $logged += @lines;
-    return join ' ', @lines;
-}
 
 
 # Sends it, and compares the answer, the log and what came to the app with the
@@ -181,7 +162,8 @@ sub arrived {
 
     is($pay->answer($notify, $response),
        $result eq 'delivered' ? 'SUCCESS' : $result, $name);
-    is(logged(1), "$result|" . ($reason // ''), "$name: the log");
+    is(join("\n", $nginx->log_lines('notify.log', 1)),
+       "$result|" . ($reason // ''), "$name: the log");
 
     my @requests = $app->requests;
 

@@ -78,27 +78,10 @@ my $nginx = nginx(with_merchants($conf, $shop),
                             STORE => 'shm:10m' });
 my $client = client($nginx);
 my ($worker) = $nginx->workers;
-my $logged = 0;
 
 my $STALE = 'Wechatpay-Timestamp is outside of the window';
 my $NUMBER = 'Wechatpay-Timestamp is empty, too long or not a number';
 my $WRONG = 'Wechatpay-Signature is wrong';
-
-
-sub logged {
-    my ($n) = @_;
-
-    my @lines;
-
-    wait_until(sub {
-        @lines = split /\n/, read_file($nginx->path('notify.log'));
-        return @lines >= $logged + $n;
-    });
-
-    splice @lines, 0, $logged;
-    $logged += @lines;
-    return join ' ', @lines;
-}
 
 
 # Sends it, and compares the answer, the log and what came to the app with the
@@ -111,7 +94,8 @@ sub sends {
 
     is($pay->answer($notify, $response),
        $result =~ /^(?:delivered|duplicate)$/ ? 'SUCCESS' : $result, $name);
-    is(logged(1), "$result|" . ($reason // ''), "$name: the log");
+    is(join("\n", $nginx->log_lines('notify.log', 1)),
+       "$result|" . ($reason // ''), "$name: the log");
 
     my @requests = $app->requests;
 
@@ -138,7 +122,7 @@ sub edge {
     do {
         $tries++ < 50 or return fail("$name: it takes a second, each time");
 
-        logged(1) if $notify;
+        $nginx->log_lines('notify.log', 1) if $notify;
         $app->forget;
 
         $now = int Time::HiRes::time();
@@ -147,7 +131,8 @@ sub edge {
     } while (int Time::HiRes::time() != $now);
 
     is($answer, $result eq 'delivered' ? 'SUCCESS' : $result, $name);
-    is(logged(1), "$result|" . ($reason // ''), "$name: the log");
+    is(join("\n", $nginx->log_lines('notify.log', 1)),
+       "$result|" . ($reason // ''), "$name: the log");
     is(scalar(() = $app->requests), $result eq 'delivered' ? 1 : 0,
        "$name: the deliveries");
     $app->forget;
@@ -416,12 +401,7 @@ for ([ shm => 'shm:10m' ],
        'SUCCESS', "$name: told again");
     is(scalar(() = $app->requests), 1, "$name: and not delivered again");
 
-    my @lines;
-
-    wait_until(sub {
-        @lines = split /\n/, read_file($crowd->path('notify.log'));
-        return @lines == 1001;
-    });
+    my @lines = $crowd->log_lines('notify.log', 1001);
 
     is(scalar @lines, 1001, "$name: each is in the log");
     is(scalar(grep { $_ eq 'delivered|' } @lines), 1,

@@ -9,7 +9,6 @@ use lib 't/lib';
 use RefundNotify::Test;
 
 use RefundNotify::Test::Process qw(open_files);
-use RefundNotify::Test::Util qw(read_file);
 
 my $conf = <<'EOC';
 %%GLOBALS%%
@@ -75,7 +74,6 @@ my $shop = $pay->merchant;
 my $app = business_app();
 my $nginx = nginx(with_merchants($conf, $shop), vars => { APP => $app->port });
 my ($worker) = $nginx->workers;
-my $logged = 0;
 
 use constant { END_STREAM => 1, END_HEADERS => 4, PADDED => 8, PRIORITY => 32 };
 
@@ -112,22 +110,6 @@ sub block {
     return RefundNotify::Test::Http2::block(
         @pairs, map { s/%L/length $notify->{body}/er }
                     @{ $row{headers} // [] });
-}
-
-
-sub logged {
-    my ($n) = @_;
-
-    my @lines;
-
-    wait_until(sub {
-        @lines = split /\n/, read_file($nginx->path('notify.log'));
-        return @lines >= $logged + $n;
-    });
-
-    splice @lines, 0, $logged;
-    $logged += @lines;
-    return join "\n", @lines;
 }
 
 
@@ -469,7 +451,7 @@ sub row {
 
     # one that is gone is logged when nginx sees that it is
 
-    is(join("\n", sort split /\n/, logged(@log + @good)),
+    is(join("\n", sort $nginx->log_lines('notify.log', @log + @good)),
        join("\n", sort @log, map { $DELIVERED } @good), "$name: the log");
     is(join(' ', map { $_->{id} } $app->requests),
        join(' ', map { $_->{event_id} }
@@ -535,7 +517,8 @@ for my $version (qw(v2 v3)) {
     $none->frame('window', 0, $stream, number(1000));
     is(answer($next, $none->read($stream)), 'SUCCESS',
        "$version, a window of 0: the next stream");
-    is(logged(3), join("\n", ($DELIVERED) x 3), "$version, windows: the log");
+    is(join("\n", $nginx->log_lines('notify.log', 3)),
+       join("\n", ($DELIVERED) x 3), "$version, windows: the log");
     is(join(' ', map { $_->{id} } $app->requests),
        join(' ', map { $_->{event_id} } $notify, $gone, $next),
        "$version, windows: the deliveries");
@@ -562,8 +545,8 @@ for my $version (qw(v2 v3)) {
     is(answer($notify, $http2->read($http2->send('POST', '/notify',
                                               @$notify{qw(headers body)}))),
        'SUCCESS', "$version, more than the end: told again");
-    is(logged(2), "$DELIVERED\n200|duplicate|",
-       "$version, more than the end: the log");
+    is(join("\n", $nginx->log_lines('notify.log', 2)),
+       "$DELIVERED\n200|duplicate|", "$version, more than the end: the log");
     is(scalar(() = $app->requests), 1,
        "$version, more than the end: delivered once");
     $app->forget;
@@ -593,7 +576,7 @@ for my $version (qw(v2 v3)) {
        "$version, a hundred streams: delivered once");
     $app->rules;
     $app->forget;
-    logged(100);
+    $nginx->log_lines('notify.log', 100);
 }
 
 

@@ -18,7 +18,7 @@ events {
 http {
     %%HTTP%%
 
-    log_format notify '$pid $arg_n $refund_notify_result';
+    log_format notify '$arg_n|$pid|$refund_notify_result';
 
     access_log %%DIR%%/notify.log notify;
 
@@ -126,24 +126,10 @@ sub delivered {
 }
 
 
-# The process and the result of the n-th request.
-
-sub logged {
-    my ($nginx, $n) = @_;
-
-    $nginx->wait_for_log('notify.log', qr/^\d+ $n \w/m);
-
-    my ($pid, $result) = RefundNotify::Test::Util::read_file(
-        $nginx->path('notify.log')) =~ /^(\d+) $n (.*)$/m;
-
-    return ($pid // 0, $result // 'not logged');
-}
-
-
 sub result {
     my ($nginx, $n) = @_;
 
-    return (logged($nginx, $n))[1];
+    return $nginx->logged($n) =~ s/^\d+\|//r;
 }
 
 
@@ -226,7 +212,7 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
         my (%results, %pids);
 
         for ($first .. $n) {
-            my ($pid, $result) = logged($here, $_);
+            my ($pid, $result) = split /\|/, $here->logged($_);
 
             $results{$result}++;
             $pids{$pid} = 1;

@@ -424,10 +424,7 @@ sub delivered {
 sub result {
     my ($name, $result, $attempts) = @_;
 
-    $nginx->wait_for_log('notify.log', qr/^$n\|/m);
-    is(join(' ', RefundNotify::Test::Util::read_file(
-                     $nginx->path('notify.log')) =~ /^$n\|(.*)\|(.*)$/m),
-       "$result $attempts", "$name: its result");
+    is($nginx->logged($n), "$result|$attempts", "$name: its result");
     return;
 }
 

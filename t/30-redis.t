@@ -211,13 +211,9 @@ sub notify {
 sub logged {
     my ($on, $n) = @_;
 
-    $on->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my $log = RefundNotify::Test::Util::read_file($on->path('notify.log'));
     my %logged;
 
-    @logged{qw(result reason attempt)}
-        = $log =~ /^$n\|(.*)\|(.*)\|(.*)$/m ? ($1, $2, $3) : ('') x 3;
+    @logged{qw(result reason attempt)} = split /\|/, $on->logged($n), -1;
 
     return \%logged;
 }

@@ -118,12 +118,7 @@ sub result {
     my ($name, $path, $notify, $expected) = @_;
 
     $client->post("$path?n=" . ++$n, $notify);
-    $nginx->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my ($result) = RefundNotify::Test::Util::read_file(
-                       $nginx->path('notify.log')) =~ /^$n\|(.*)$/m;
-
-    is($result, $expected, $name);
+    is($nginx->logged($n), $expected, $name);
     return;
 }
 

@@ -103,13 +103,8 @@ sub answers {
 
     is($pay->answer($notify, $response), $result =~ /delivered|duplicate/
                                          ? 'SUCCESS' : $result, $name);
-
-    $on->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my ($logged) = RefundNotify::Test::Util::read_file(
-                       $on->path('notify.log')) =~ /^$n\|(.*)$/m;
-
-    like($logged, qr/^$result\|[^|]*\|$attempt$/, "$name: the variables");
+    like($on->logged($n), qr/^$result\|[^|]*\|$attempt$/,
+         "$name: the variables");
     return $response;
 }
 

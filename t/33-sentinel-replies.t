@@ -136,12 +136,8 @@ sub ends {
     my $response = client($nginx)->post('/?n=' . ++$n,
                                         $pay->resend($shop, $notify));
 
-    $nginx->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my $log = RefundNotify::Test::Util::read_file($nginx->path('notify.log'));
-    my ($logged) = $log =~ /^$n\|(.*)$/m;
-
-    is($logged, join('|', $result, $reason // '-', $attempt // '-'), $name);
+    is($nginx->logged($n),
+       join('|', $result, $reason // '-', $attempt // '-'), $name);
     return $response;
 }
 

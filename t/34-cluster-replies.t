@@ -124,15 +124,10 @@ sub ends {
     my ($name, $notify, $result, $reason, $attempt) = @_;
 
     client($nginx)->post('/?n=' . ++$n, $pay->resend($shop, $notify));
-    $nginx->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my $log = RefundNotify::Test::Util::read_file($nginx->path('notify.log'));
-    my ($logged) = $log =~ /^$n\|(.*)$/m;
 
     $reason //= '-';
-
     $attempt //= '-';
-    like($logged, qr/^$result\|$reason\|$attempt$/, $name);
+    like($nginx->logged($n), qr/^$result\|$reason\|$attempt$/, $name);
     return;
 }
 

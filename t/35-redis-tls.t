@@ -241,11 +241,7 @@ sub answers {
 
     my $response = client($nginx)->post("$path?n=" . ++$count,
                                         $pay->resend($shop, $notify));
-    my $log = $nginx->path('notify.log');
-
-    $nginx->wait_for_log('notify.log', qr/^$count\|.*\n/m);
-
-    my ($got, $why) = read_file($log) =~ /^$count\|(.*)\|(.*)$/m;
+    my ($got, $why) = split /\|/, $nginx->logged($count), -1;
 
     is($got, $result, $name);
     like($why, ref $reason ? $reason : qr/^\Q$reason\E$/, "$name: why")

@@ -144,11 +144,7 @@ sub told {
 
     my $response = client($nginx)->post("$path?n=$count",
                                         $pay->resend($shop, $notify));
-
-    $nginx->wait_for_log('notify.log', qr/^$count\|.*\n/m);
-
-    my ($result, $reason) = read_file($nginx->path('notify.log'))
-                            =~ /^$count\|(.*)\|(.*)$/m;
+    my ($result, $reason) = split /\|/, $nginx->logged($count), -1;
 
     return ($result, $reason, $response->{time});
 }

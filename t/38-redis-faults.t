@@ -126,11 +126,7 @@ sub told {
     my $number = ++$n;
     my $response = client($nginx)->post("$path?n=$number",
                                         $pay->resend($shop, $notify));
-
-    $nginx->wait_for_log('notify.log', qr/^$number\|.*\n/m);
-
-    my ($result, $reason) = read_file($nginx->path('notify.log'))
-                            =~ /^$number\|(.*)\|(.*)$/m;
+    my ($result, $reason) = split /\|/, $nginx->logged($number), -1;
 
     return ($pay->answer($notify, $response), $result, $reason);
 }

@@ -125,9 +125,7 @@ sub answers {
 sub logged {
     my ($n) = @_;
 
-    $nginx->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    return [ read_file($nginx->path('notify.log')) =~ /^$n\|(\d+)\|(.*)$/m ];
+    return [ split /\|/, $nginx->logged($n) ];
 }
 
 

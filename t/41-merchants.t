@@ -312,12 +312,7 @@ sub send_it {
 
     my $from = ($server // '') eq 'rotating' ? $rotating : $nginx;
 
-    $from->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my ($line) = RefundNotify::Test::Util::read_file(
-                     $from->path('notify.log')) =~ /^$n\|(.*)\n/m;
-
-    return ($response, split /\|/, $line // '', -1);
+    return ($response, split /\|/, $from->logged($n), -1);
 }
 
 

@@ -329,13 +329,8 @@ sub send_it {
     my $response = $client->post("$path?n=" . ++$n,
                                  $pay->resend($shop, $notify));
 
-    $nginx->wait_for_log('notify.log', qr/^$n\|.*\n/m);
-
-    my ($line) = RefundNotify::Test::Util::read_file(
-                     $nginx->path('notify.log')) =~ /^$n\|(.*)\n/m;
-
     return ("$response->{status} $response->{body}$response->{error}",
-            $line // '');
+            $nginx->logged($n));
 }
 
 

@@ -42,6 +42,11 @@ package RefundNotify::Test::Nginx;
 #   port($name), dir, path($name)
 #   error_log, access_log          what they hold
 #   wait_for_log($file, qr//, $seconds)   true once a line matches
+#   logged($n)                     what notify.log has behind "$n|" at the begin
+#                                  of a line, which it waits for: of the request
+#                                  ?n=$n where log_format begins with "$arg_n|"
+#   log_lines($file, $n)           what is new in a log since the last time, of
+#                                  which it waits for n lines
 #   allow(qr//, ...)               more lines of error.log are expected
 #   leaks(@secrets)                which of these strings are in a log
 #   problems                       what is wrong: lines of error.log, reports of
@@ -506,6 +511,34 @@ sub wait_for_log {
 
     return wait_until(sub { read_file($self->path($file)) =~ $pattern },
                       $seconds);
+}
+
+
+sub logged {
+    my ($self, $n) = @_;
+
+    $self->wait_for_log('notify.log', qr/^$n\|.*\n/m);
+
+    my ($line) = read_file($self->path('notify.log')) =~ /^$n\|(.*)\n/m;
+
+    return $line // 'not logged';
+}
+
+
+sub log_lines {
+    my ($self, $file, $n) = @_;
+
+    my $seen = \($self->{log_lines}{$file} //= 0);
+    my @lines;
+
+    wait_until(sub {
+        @lines = split /\n/, read_file($self->path($file));
+        return @lines >= $$seen + $n;
+    });
+
+    splice @lines, 0, $$seen;
+    $$seen += @lines;
+    return @lines;
 }
 
 
