@@ -107,20 +107,12 @@ my $MALFORMED = '{"code":"FAIL","message":"malformed"}';
 my $n = 0;
 
 
-sub notify {
-    my ($version, %option) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop, %option);
-}
-
-
 # A notify of exactly that many bytes: white space may follow.
 
 sub sized {
     my ($version, $size) = @_;
 
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $body = $notify->{body} . ' ' x ($size - length $notify->{body});
 
     return { %$notify, body => $body } if $version eq 'v2';
@@ -173,7 +165,7 @@ for my $version (qw(v2 v3)) {
 
         for (@ways) {
             my ($name, %option) = @$_;
-            my $notify = notify($version);
+            my $notify = $pay->notify($version, $shop);
 
             $app->forget;
             my $response = $client->post($path, $notify, %option);
@@ -192,7 +184,7 @@ for my $version (qw(v2 v3)) {
          [ 'much white space before', ' ' x 3000 ])
     {
         my ($name, $space) = @$_;
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         $notify = $pay->resend($shop, { %$notify,
                                         body => $space . $notify->{body} });
@@ -240,7 +232,7 @@ for my $version (qw(v2 v3)) {
 my $large = sized('v3', 2 * 1024 * 1024);
 
 for my $path (qw(/unlimited /large)) {
-    my $notify = notify('v3');
+    my $notify = $pay->v3_notify($shop);
 
     ok($pay->acknowledged($notify, $client->post($path, $notify,
                                                  chunked => 1000)),
@@ -297,7 +289,7 @@ for my $path (@paths) {
 # methods
 
 for my $method (qw(GET HEAD PUT DELETE OPTIONS PATCH PROPFIND)) {
-    my $notify = notify('v2');
+    my $notify = $pay->v2_notify($shop);
     my @body = $method =~ /GET|HEAD/ ? () : $notify->{body};
     my $response = $client->request($method, '/memory', $notify->{headers},
                                     @body);
@@ -312,7 +304,7 @@ is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
 # connections
 
 for my $version (qw(v2 v3)) {
-    my @notifies = map { notify($version) } 1 .. 4;
+    my @notifies = map { $pay->notify($version, $shop) } 1 .. 4;
     my $connection = $client->connect;
 
     $app->forget;
@@ -332,7 +324,7 @@ for my $version (qw(v2 v3)) {
        join(' ', map { $_->{event_id} } @notifies),
        "$version: delivered in order");
 
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
 
     $connection->send('POST', '/memory', [ @{ $notify->{headers} },
                                            Expect => '100-continue',
@@ -342,7 +334,7 @@ for my $version (qw(v2 v3)) {
     ok($pay->acknowledged($notify, $connection->read),
        "$version: Expect: 100-continue");
 
-    $notify = notify($version);
+    $notify = $pay->notify($version, $shop);
     $connection = $client->connect;
     $connection->send('POST', '/memory', [ @{ $notify->{headers} },
                                            Connection => 'close' ],
@@ -352,7 +344,7 @@ for my $version (qw(v2 v3)) {
        "$version: half closed by the client");
 
     for my $path (@paths) {
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $http2 = http2($nginx, 'H2');
 
         ok($pay->acknowledged($notify, $http2->read(
@@ -366,7 +358,7 @@ for my $version (qw(v2 v3)) {
 
 $app->forget;
 
-my @notifies = map { notify($_ % 2 ? 'v2' : 'v3') } 1 .. 100;
+my @notifies = map { $pay->notify($_ % 2 ? 'v2' : 'v3', $shop) } 1 .. 100;
 my @responses = $client->parallel([ map { [ 'POST', '/buffers', $_->{headers},
                                             $_->{body} ] } @notifies ]);
 

@@ -102,14 +102,6 @@ my $broken = client($nginx, 'BROKEN');
 my ($worker) = $nginx->workers;
 
 
-sub notify {
-    my ($version) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop);
-}
-
-
 # The bytes of a request.  What a row may say: line, the request line; host and
 # framing, lines instead of Host's and Content-Length's; headers, more lines;
 # body, instead of the notify's; end, of each line.  In all of them %L is the
@@ -395,7 +387,7 @@ my @stalled;
 
 for my $version (qw(v2 v3)) {
     for (1, 100, -1) {
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $connection = client($nginx, 'SLOW')->connect;
 
         $connection->write(substr bytes($notify), 0, $_);
@@ -407,7 +399,7 @@ for my $row (@rows) {
     my ($name, $request, $answer, $deliveries, @log) = @$row;
 
     for my $version (qw(v2 v3)) {
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $connection = $client->connect;
 
         $connection->write(bytes($notify, %$request));
@@ -437,7 +429,7 @@ for ([ v2 => FIN => 1 ], [ v2 => RST => 1 ], [ v3 => FIN => 7 ],
     my ($version, $how, $step) = @$_;
     my ($n, %answers) = int rand $step;
     my $name = "$version, $how every $step from $n";
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $bytes = bytes($notify);
 
     while ($n < length $bytes) {
@@ -501,7 +493,7 @@ my @kept;
 
 for my $version (qw(v2 v3)) {
     for (qw(idle head body delivery)) {
-        my ($first, $notify) = map { notify($version) } 1, 2;
+        my ($first, $notify) = map { $pay->notify($version, $shop) } 1, 2;
         my $bytes = bytes($notify);
         my %sent = (idle => 0, head => 100, body => length($bytes) - 1,
                     delivery => length $bytes);

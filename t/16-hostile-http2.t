@@ -78,14 +78,6 @@ my ($worker) = $nginx->workers;
 use constant { END_STREAM => 1, END_HEADERS => 4, PADDED => 8, PRIORITY => 32 };
 
 
-sub notify {
-    my ($version) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop);
-}
-
-
 # The header block of a notify.  One of the pseudo-headers may be given in its
 # place, as a list of names and values, and other headers after all; %L in them
 # is the body's length.
@@ -438,7 +430,7 @@ sub row {
         is(answer($notify, $http2->read($stream)), $answer, $name);
     }
 
-    my @good = map { notify('v2') }
+    my @good = map { $pay->v2_notify($shop) }
                    ($answer // '') =~ /goaway/ ? 1 : (1, 2);
 
     for (@good) {
@@ -464,7 +456,7 @@ sub row {
 for my $version (qw(v2 v3)) {
     for (@headers) {
         my ($name, $row, @result) = @$_;
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         row("$version, $name", $notify, sub {
             my ($s) = @_;
@@ -477,7 +469,7 @@ for my $version (qw(v2 v3)) {
 
 for (@frames) {
     my ($name, $frames, @result) = @$_;
-    my $notify = notify('v3');
+    my $notify = $pay->v3_notify($shop);
 
     row($name, $notify, sub {
         my ($s) = @_;
@@ -490,7 +482,7 @@ for (@frames) {
 # An answer of which the client takes a byte at a time; or none, and it goes.
 
 for my $version (qw(v2 v3)) {
-    my ($notify, $gone, $next) = map { notify($version) } 1 .. 3;
+    my ($notify, $gone, $next) = map { $pay->notify($version, $shop) } 1 .. 3;
     my $one = http2($nginx, undef, settings => pack 'nN', 4, 1);
     my $stream = $one->send('POST', '/notify', @$notify{qw(headers body)});
     my $response = $one->{streams}{$stream};
@@ -529,7 +521,7 @@ for my $version (qw(v2 v3)) {
 # More of a stream that has ended, while it is delivered.
 
 for my $version (qw(v2 v3)) {
-    my ($notify) = notify($version);
+    my ($notify) = $pay->notify($version, $shop);
     my $http2 = http2($nginx);
 
     $app->rules({ delay => 0.3 });
@@ -556,7 +548,7 @@ for my $version (qw(v2 v3)) {
 # A hundred streams at once of one event, on one connection.
 
 for my $version (qw(v2 v3)) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $http2 = http2($nginx);
 
     $app->rules({ delay => 0.3 });
@@ -584,7 +576,7 @@ for my $version (qw(v2 v3)) {
 # known of the event.
 
 for my $version (qw(v2 v3)) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . join '', map {
         RefundNotify::Test::Http2::bytes(@$_)
     } [ settings => 0, 0, '' ],
@@ -601,7 +593,7 @@ for my $version (qw(v2 v3)) {
         $n % 2 ? $connection->reset : $connection->close;
     }
 
-    my $good = notify($version);
+    my $good = $pay->notify($version, $shop);
     my $http2 = http2($nginx);
 
     is(answer($good, $http2->read($http2->send('POST', '/notify',
@@ -624,7 +616,7 @@ for my $version (qw(v2 v3)) {
 # connection.
 
 {
-    my @notifies = map { notify($_ % 2 ? 'v2' : 'v3') } 1 .. 300;
+    my @notifies = map { $pay->notify($_ % 2 ? 'v2' : 'v3', $shop) } 1 .. 300;
     my $files = () = open_files($worker);
     my @rest = @notifies;
 

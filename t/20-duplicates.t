@@ -91,14 +91,6 @@ my $n = 0;
 my ($LEASE, $RETAIN) = (10_000, 72 * 3600 * 1000);
 
 
-sub notify {
-    my ($version, %option) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop, %option);
-}
-
-
 # Sends it, and compares the answer.
 
 sub answers {
@@ -156,7 +148,7 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
     for my $version (qw(v2 v3)) {
         for my $status (qw(SUCCESS ABNORMAL CLOSED)) {
             my $name = "$path, $version $status";
-            my $notify = notify($version, -status => $status);
+            my $notify = $pay->notify($version, $shop, -status => $status);
 
             answers("$name: new", $path, $notify, 'SUCCESS');
             is(result($here, $n), 'delivered', "$name: its result");
@@ -172,7 +164,7 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
         # after a failure
 
         my $name = "$path, $version";
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         $app->rules({ status => 500, times => 2 });
         answers("$name: a failure", $path, $notify, 'upstream_error');
@@ -185,7 +177,7 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
 
         # fifty at once, of which the two workers get some each
 
-        $notify = notify($version);
+        $notify = $pay->notify($version, $shop);
         my $delay = slow(0.25);
         my $first = $n + 1;
 
@@ -238,9 +230,9 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
         my $name = "$path, $one and then $two";
 
         for my $status (qw(SUCCESS CLOSED)) {
-            my $notify = notify($one, -status => $status);
-            my $same = notify($two, -status => $status,
-                              refund_id => $notify->{refund_id});
+            my $notify = $pay->notify($one, $shop, -status => $status);
+            my $same = $pay->notify($two, $shop, -status => $status,
+                                    refund_id => $notify->{refund_id});
 
             answers("$name: $one $status", $path, $notify, 'SUCCESS');
             answers("$name: $two $status", $path, $same, 'SUCCESS');
@@ -250,8 +242,8 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
 
     # what happens to a refund one after another
 
-    my @events = map { notify($_->[0], refund_id => "REFUND$n",
-                              -status => $_->[1]) }
+    my @events = map { $pay->notify($_->[0], $shop, refund_id => "REFUND$n",
+                                    -status => $_->[1]) }
                      [ v3 => 'ABNORMAL' ], [ v3 => 'ABNORMAL' ],
                      [ v2 => 'ABNORMAL' ], [ v2 => 'SUCCESS' ],
                      [ v2 => 'CLOSED' ];
@@ -273,7 +265,7 @@ for my $path (qw(/local /main /uncached /other /embedded)) {
 for my $version (qw(v2 v3)) {
     for my $path (qw(/main /uncached)) {
         my $name = "two nginx, $path, $version";
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         answers("$name: here", $path, $notify, 'SUCCESS', $clients[0]);
         answers("$name: there", $path, $notify, 'SUCCESS', $clients[1]);
@@ -282,7 +274,7 @@ for my $version (qw(v2 v3)) {
 
         # a failure here is the first attempt, there comes the second
 
-        $notify = notify($version);
+        $notify = $pay->notify($version, $shop);
         $app->rules({ status => 503, times => 1 });
         answers("$name: fails", $path, $notify, 'upstream_error', $clients[0]);
         answers("$name: there", $path, $notify, 'SUCCESS', $clients[1]);
@@ -291,7 +283,7 @@ for my $version (qw(v2 v3)) {
 
         # under way here
 
-        $notify = notify($version);
+        $notify = $pay->notify($version, $shop);
         $app->rules({ delay => slow(0.25) });
 
         my $again = $pay->resend($shop, $notify);
@@ -308,7 +300,7 @@ for my $version (qw(v2 v3)) {
 
         # at once
 
-        $notify = notify($version);
+        $notify = $pay->notify($version, $shop);
 
         my @connections = map { $clients[$_ % 2]->connect } 1 .. 40;
 
@@ -328,7 +320,7 @@ for my $version (qw(v2 v3)) {
 
     # a Redis of which each has its own part
 
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
 
     answers("two prefixes, $version: here", '/other', $notify, 'SUCCESS', $_)
         for @clients;
@@ -336,7 +328,7 @@ for my $version (qw(v2 v3)) {
 
     # and so are two stores of one nginx
 
-    $notify = notify($version);
+    $notify = $pay->notify($version, $shop);
 
     answers("two stores, $version: $_", $_, $notify, 'SUCCESS')
         for qw(/local /main /other /embedded);
@@ -356,7 +348,7 @@ for my $version (qw(v2 v3)) {
 
     for (@records) {
         my ($name, $rule, $value) = @$_;
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $key = "shop-prod:{$notify->{event_id}}orders";
 
         $name = "record, $version, $name";
@@ -385,17 +377,17 @@ for my $version (qw(v2 v3)) {
 # how often Redis is asked
 
 for my $version (qw(v2 v3)) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $name = "asked, $version";
 
     # the connections of all four workers are there
 
     for (@clients) {
         for my $client (($_) x 20) {
-            answers("$name: before", '/uncached', notify($version), 'SUCCESS',
-                    $client);
-            answers("$name: before", '/main', notify($version), 'SUCCESS',
-                    $client);
+            answers("$name: before", '/uncached',
+                    $pay->notify($version, $shop), 'SUCCESS', $client);
+            answers("$name: before", '/main',
+                    $pay->notify($version, $shop), 'SUCCESS', $client);
         }
     }
 
@@ -411,7 +403,7 @@ for my $version (qw(v2 v3)) {
                            $clients[1]) for 1 .. 10 }),
        '', "$name: which then knows as well");
 
-    $notify = notify($version);
+    $notify = $pay->notify($version, $shop);
 
     is(asked(sub { answers("$name: new", '/uncached', $notify, 'SUCCESS') }),
        'get=1 set=2', "$name: for a new one, without a cache");
@@ -426,7 +418,7 @@ $app->forget;
 # what Redis has lost is known here; without a cache it is not
 
 for my $version (qw(v2 v3)) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
 
     for (1, 2) {
         answers("lost, $version: $_", '/main', $notify, 'SUCCESS');

@@ -384,14 +384,6 @@ my ($LEASE, $RETAIN) = (10_000, 72 * 3600 * 1000);
 my $P = 'P ' . 'ab' x 16 . " 3 $LEASE $RETAIN";
 
 
-sub notify {
-    my ($version, %option) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop, %option);
-}
-
-
 sub answers {
     my ($name, $path, $notify, $answer) = @_;
 
@@ -452,7 +444,7 @@ for my $version (qw(v2 v3)) {
             my ($good, $bad) = @$_;
             my $name = "$version, $store, $bad fails";
             my $path = "/two/$store";
-            my $notify = notify($version);
+            my $notify = $pay->notify($version, $shop);
 
             $app->rules({ path => "/$bad", status => 500 });
             answers("$name: first", $path, $notify, 'upstream_error');
@@ -472,7 +464,7 @@ for my $version (qw(v2 v3)) {
 
         my $name = "$version, $store, both fail";
         my $path = "/two/$store";
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         $app->rules({ status => 500 });
         answers("$name: first", $path, $notify, 'upstream_error');
@@ -518,7 +510,7 @@ for my $i (0 .. $#order) {
 
         my $version = $turn % 2 ? 'v2' : 'v3';
         my $name = "$version: @results";
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $deadline = grep { $_ eq 'deadline' } @results;
         my (@rules, @delivered);
 
@@ -561,7 +553,7 @@ $app->rules;
 # names
 
 for my $version (qw(v2 v3)) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $name = "$version, name";
 
     answers("$name: one", '/named/one', $notify, 'SUCCESS');
@@ -582,13 +574,13 @@ for my $version (qw(v2 v3)) {
 
     # URIs
 
-    $notify = notify($version);
+    $notify = $pay->notify($version, $shop);
     answers("$version, arguments", '/uri/arguments', $notify, 'SUCCESS');
     delivered("$version, arguments", '/a?x=1&y=%20z 1');
 
     my $port = $nginx->port;
 
-    $notify = notify($version);
+    $notify = $pay->notify($version, $shop);
     answers("$version, variables", '/uri/variables?where=a/b', $notify,
             'SUCCESS');
     delivered("$version, variables", "/a/b?n=$n&v=$port 1");
@@ -610,7 +602,7 @@ for my $version (qw(v2 v3)) {
          [ 'above the location', '/uri/below?where=..' ])
     {
         my ($what, $path) = @$_;
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $name = "$version, a URI of $what";
         my @attempts = $path =~ /below/ ? ('-, 1', '-, -') : ('1, -', '-, -');
 
@@ -699,7 +691,7 @@ for (@through) {
     for my $version ($kind =~ /^(?:cache|limit_req_refused)$/ ? 'v3'
                                                               : qw(v2 v3))
     {
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
         my $name = "$version, $kind" . (@$rules ? ', failing' : '');
 
         $app->rules(@$rules);
@@ -742,7 +734,7 @@ for my $version (qw(v2 v3)) {
 
     for (@both) {
         my ($name, $kind, $one, $two, $answer, $count, $record) = @$_;
-        my $notify = notify($version);
+        my $notify = $pay->notify($version, $shop);
 
         $name = "$version, two servers, $name";
         $first->rules($one);
@@ -762,7 +754,7 @@ for my $version (qw(v2 v3)) {
 
 # limit_req that delays
 
-my @notifies = map { notify($_ % 2 ? 'v2' : 'v3') } 1 .. 5;
+my @notifies = map { $pay->notify($_ % 2 ? 'v2' : 'v3', $shop) } 1 .. 5;
 my @responses = $client->parallel([ map {
     [ 'POST', '/through/limit_req', $_->{headers}, $_->{body} ]
 } @notifies ]);
@@ -778,7 +770,7 @@ delivered('limit_req', ('/limit_req 1') x 5);
 # keepalive
 
 for (1 .. 20) {
-    my $notify = notify($_ % 2 ? 'v2' : 'v3');
+    my $notify = $pay->notify($_ % 2 ? 'v2' : 'v3', $shop);
     answers("kept, $_", '/through/kept', $notify, 'SUCCESS');
 }
 
@@ -786,7 +778,8 @@ my %connections = map { $_->{connection} => 1 } $app->requests;
 is(scalar keys %connections, 1, 'kept: all on one connection');
 delivered('kept', ('/kept 1') x 20);
 
-answers("not kept, $_", '/through/plain', notify('v3'), 'SUCCESS') for 1 .. 3;
+answers("not kept, $_", '/through/plain', $pay->v3_notify($shop), 'SUCCESS')
+    for 1 .. 3;
 %connections = map { $_->{connection} => 1 } $app->requests;
 is(scalar keys %connections, 3, 'not kept: each on its own');
 delivered('not kept', ('/plain 1') x 3);
@@ -821,7 +814,8 @@ for my $version (qw(v2 v3)) {
 
     for (@cases) {
         my ($kind, $trace, $host, $more) = @$_;
-        my $notify = notify($version, -headers => [ @sent, @$trace ]);
+        my $notify = $pay->notify($version, $shop,
+                                  -headers => [ @sent, @$trace ]);
         my $name = "$version, headers, $kind";
 
         is($pay->answer($notify, $client->post("/through/$kind", $notify)),
@@ -867,7 +861,7 @@ for my $version (qw(v2 v3)) {
         SKIP: {
             skip 'there is no [::1]', 2 if $address eq '::1' && !$ipv6;
 
-            my $notify = notify($version);
+            my $notify = $pay->notify($version, $shop);
 
             is($pay->answer($notify, $from->post('/through/host', $notify)),
                'SUCCESS', "$version, from $address");
@@ -880,7 +874,7 @@ for my $version (qw(v2 v3)) {
 
     # the log of a delivery: one line for each
 
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $name = "$version, access_log";
 
     $app->rules({ status => 503, times => 1 });
@@ -910,7 +904,7 @@ my $open = qr/\[warn\].*\ location\ "\/open"\ takes\ deliveries\ and\ is
               \ not\ "internal":\ clients\ reach\ what\ is\ behind\ it\ too/x;
 
 $begin = time;
-answers("open, $_", '/to/open', notify('v3'), 'SUCCESS') for 1 .. 5;
+answers("open, $_", '/to/open', $pay->v3_notify($shop), 'SUCCESS') for 1 .. 5;
 delivered('open', ('/open 1') x 5);
 $lines = count($open);
 cmp_ok($lines, '>=', 1, 'open: a warning');

@@ -178,14 +178,6 @@ my @stores = qw(local main);
 my @versions = qw(v2 v3);
 
 
-sub notify {
-    my ($version, %option) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop, %option);
-}
-
-
 sub answers {
     my ($name, $path, $notify, $answer) = @_;
 
@@ -220,8 +212,8 @@ sub cases {
     my ($name) = @_;
 
     return map { my $store = $_;
-                 map { [ "$name, $store, $_", $store, notify($_) ] }
-                     @versions } @stores;
+                 map { [ "$name, $store, $_", $store,
+                         $pay->notify($_, $shop) ] } @versions } @stores;
 }
 
 
@@ -332,7 +324,7 @@ for my $status (200, 500) {
 for my $store (@stores) {
     for my $version (@versions) {
         my $name = "next on the connection, $store, $version";
-        my ($late, $next) = map { notify($version) } 1, 2;
+        my ($late, $next) = map { $pay->notify($version, $shop) } 1, 2;
         my $connection = $client->connect;
 
         $app->rules({ id => $late->{event_id}, delay => $delay });
@@ -363,7 +355,7 @@ $app->rules;
 # the deadline counts from the body's last byte
 
 for my $version (@versions) {
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $connection = $client->connect;
     my $length = length $notify->{body};
 
@@ -381,7 +373,7 @@ for my $version (@versions) {
 
 for my $version (@versions) {
     my $name = "a slow claim, $version";
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
 
     $slow_redis->rules({ command => 'SET', delay => $delay, times => 1 });
     answers($name, '/slow', $notify, 'deadline');
@@ -407,7 +399,7 @@ for ([ 'a duplicate', 'v2', $DONE, 'SUCCESS', '' ],
 {
     my ($what, $version, $record, $answer, $logged) = @$_;
     my $name = "a slow claim of $what, $version";
-    my $notify = notify($version);
+    my $notify = $pay->notify($version, $shop);
     my $log = sub { join "\n", logged_late([ $name, 'slow', $notify ]) };
 
     $redis_of_slow->command('SET', "{$notify->{event_id}}orders", $record,

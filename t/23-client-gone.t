@@ -93,14 +93,6 @@ my %goes = (
 );
 
 
-sub notify {
-    my ($version) = @_;
-
-    my $make = "${version}_notify";
-    return $pay->$make($shop);
-}
-
-
 sub deliveries {
     my ($notify) = @_;
 
@@ -187,7 +179,7 @@ for my $how (sort keys %goes) {
 
             # in the body: nothing is known of it, nothing happens
 
-            my $notify = notify($version);
+            my $notify = $pay->notify($version, $shop);
             my $connection = $client->connect;
             my $length = length $notify->{body};
 
@@ -207,7 +199,7 @@ for my $how (sort keys %goes) {
 
             # while it is delivered
 
-            $notify = notify($version);
+            $notify = $pay->notify($version, $shop);
             push @cases, [ "$name, while it is delivered", $store, $notify ];
 
             $app->rules({ delay => 0.3 });
@@ -219,7 +211,7 @@ for my $how (sort keys %goes) {
 
             # the deadline's answer to who is gone
 
-            $notify = notify($version);
+            $notify = $pay->notify($version, $shop);
             push @cases, [ "$name, before the deadline", $store, $notify ];
 
             $app->rules({ delay => 1 });
@@ -231,7 +223,7 @@ for my $how (sort keys %goes) {
 
             # after it
 
-            $notify = notify($version);
+            $notify = $pay->notify($version, $shop);
             push @cases, [ "$name, after the deadline", $store, $notify ];
 
             $connection = $client->connect;
@@ -242,7 +234,7 @@ for my $how (sort keys %goes) {
 
             # before the business app was asked at all: sent and gone
 
-            $notify = notify($version);
+            $notify = $pay->notify($version, $shop);
             push @cases, [ "$name, at once", $store, $notify ];
 
             $app->rules;
@@ -263,7 +255,7 @@ for my $how (sort keys %goes) {
     for my $version (@versions) {
         for my $location (qw(/main /late/main)) {
             my $name = "$how, before the claim to $location, $version";
-            my $notify = notify($version);
+            my $notify = $pay->notify($version, $shop);
             my $key = "gone:{$notify->{event_id}}a";
 
             push @cases, [ $name, 'main', $notify ];
@@ -292,7 +284,8 @@ for my $how (sort keys %goes) {
 for my $store (@stores) {
     for my $version (@versions) {
         my $name = "HTTP/2, $store, $version";
-        my @cases = map { [ "$name, $_", $store, notify($version) ] }
+        my @cases = map { [ "$name, $_", $store,
+                            $pay->notify($version, $shop) ] }
                         ('normal', 'first is reset', 'both are reset',
                          'connection is closed', 'late');
         my ($normal, $first, $both, $closed, $late)
@@ -348,7 +341,8 @@ for my $store (@stores) {
 for my $store (@stores) {
     for my $version (@versions) {
         my $name = "pipelined, $store, $version";
-        my ($notify, $late, $gone) = map { notify($version) } 1 .. 3;
+        my ($notify, $late, $gone) = map { $pay->notify($version, $shop) }
+                                         1 .. 3;
         my $connection = $client->connect;
         my $send = sub {
             my ($path, $notify) = @_;
@@ -388,7 +382,7 @@ sub events {
 
     for my $n (1 .. $count) {
         my $path = ($n % 3 ? '/' : '/late/') . $stores[$n % 2];
-        my $notify = notify($versions[$n / 2 % 2]);
+        my $notify = $pay->notify($versions[$n / 2 % 2], $shop);
 
         if ($n % 5 == 0) {
             my $http2 = http2($nginx, 'H2');

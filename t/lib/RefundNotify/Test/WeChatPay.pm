@@ -24,6 +24,7 @@ package RefundNotify::Test::WeChatPay;
 #
 #   $pay->v2_notify($shop, %fields, %bend)
 #   $pay->v3_notify($shop, %fields, %bend)
+#   $pay->notify($version, $shop, %fields, %bend)     the one of v2 or v3
 #
 # make a notify: a hash of headers (a list of names and values), body, version,
 # event_id (as the business app will see it), refund_id, out_refund_no,
@@ -305,6 +306,15 @@ sub v3_notify {
 
     $notify->{headers} = $self->_sign($shop, $notify->{body}, %option);
     return $notify;
+}
+
+
+sub notify {
+    my ($self, $version, $shop, %option) = @_;
+
+    my $make = "${version}_notify";
+
+    return $self->$make($shop, %option);
 }
 
 
