@@ -180,17 +180,26 @@ for ([ '/gone', 'is not compared with those before: store "gone"' ],
 }
 
 
-# A store that takes longer than there is time: nothing is sent any more.
+# A store that takes longer than there is time: nothing is sent any more, nor is
+# the store asked a second time, so that it delays an answer once.
 
 my $late = $caller->body;
 
-$lame->rules({ command => 'SET', delay => 0.6, times => 1 });
 $server->forget;
-is($caller->call('POST', '/late', $late)->{line},
-   '504 unknown TIMEOUT retryable', 'the store is slower than the deadline');
+
+for my $what ('the first call', 'the same call again') {
+    $lame->rules({ command => 'SET', delay => 0.6, times => 1 });
+    $lame->forget;
+    is($caller->call('POST', '/late', $late)->{line},
+       '504 unknown TIMEOUT retryable',
+       "the store is slower than the deadline: $what");
+    is(scalar(grep { $_->{command} eq 'SET' } $lame->requests), 1,
+       'the store is asked once');
+}
+
 is(scalar $server->requests, 0, 'WeChat Pay was not asked');
 is($caller->call('POST', '/lame', $late)->{line}, '200 accepted',
-   'the same call again');
+   'once more, and in time');
 
 
 # An answer about another refund than the one asked for is not believed

@@ -240,6 +240,14 @@ ngx_http_refund_request_call_guarded(ngx_http_refund_request_call_t *call)
 
         if (op->again && op->attempt == NGX_HTTP_REFUND_REQUEST_ASKED) {
 
+            /* nothing will be sent: no reason to wait for the store again */
+
+            if ((ngx_msec_int_t) (call->deadline - ngx_current_msec) <= 0) {
+                ngx_http_refund_request_call_fail(call, WECHATPAY_CODE_TIMEOUT,
+                                                  "the deadline passed");
+                return;
+            }
+
             /* the first to ask must not take the mark away any more */
 
             op->attempt = NGX_HTTP_REFUND_REQUEST_REPEATED;
