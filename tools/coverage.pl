@@ -6,18 +6,21 @@
 #
 #   tools/coverage.pl coverage.json unreached.txt
 #
-# coverage.json is gcovr's.  unreached.txt says why lines are not reached: a
-# reason at the beginning of a line, and below it, indented, the places that it
-# explains, each as
+# coverage.json is gcovr's.  unreached.txt says why a line does not go each way
+# that it could, or those behind it are not reached: a reason at the beginning of
+# a line, and below it, indented, the places that it explains, each as
 #
-#   file function: the last line before them that is reached
+#   file function: the line, which is reached
 #
-# with " #2" behind it, and so on, for the next of a function that are alike.
+# with " #2" behind it, and so on, for the next of a function that are alike; or
+# as /pattern/, for all lines that match and are followed by none that is not
+# reached.
 #
 # A reason that begins with "sometimes" is of places that hang on the time.
 #
-# Exits with 1 where too little was reached, where a line was not and is not
-# explained, and where a place that is explained is not there or was reached.
+# Exits with 1 where too little was reached, where a line or a branch was not and
+# is not explained, and where a place that is explained is not there or was
+# reached.
 
 use strict;
 use warnings;
@@ -54,14 +57,18 @@ print figures(\%all), "in all\n";
 
 for my $file (@files) {
     for my $place (unreached($file)) {
-        my $why = $explained->{ $place->{key} };
+        my ($key) = grep { defined $explained->{$_} }
+                         $place->{key}, $place->{lines} ? () : pattern($place);
 
-        $found{ $place->{key} } = 1;
         push @problems, "$place->{key}: not reached, and not explained"
-            if !defined $why;
+            if !defined $key;
 
-        printf "%s:%s %s%s\n", $file->{file}, $place->{lines},
-               $place->{function}, defined $why ? ": $why" : '';
+        $found{$key} = 1 if defined $key;
+
+        printf "%s:%s %s%s\n", $file->{file},
+               $place->{lines} // "$place->{branches} branches",
+               $place->{function},
+               defined $key ? ": $explained->{$key}" : '';
     }
 }
 
@@ -113,41 +120,59 @@ sub figures {
 }
 
 
-# The lines that follow one another without one that is reached between them.
+sub pattern {
+    my ($place) = @_;
+
+    return grep { m{^/(.*)/$} && $place->{text} =~ $1 } keys %$explained;
+}
+
+
+# The lines that do not go each way, and those that follow one another without
+# one that is reached between them: one place, where the former lead to the
+# latter.
 
 sub unreached {
     my ($file) = @_;
 
     my @source = split /\n/, contents($file->{file});
-    my ($function, @places, $open, $before, %alike) = ('');
+    my ($function, @places, $before, $open) = ('');
     my %line = map { $_->{line_number} => $_ }
                grep { counts($_) } @{ $file->{lines} };
 
     for my $number (1 .. @source) {
-        my $text = $source[$number - 1];
+        my $text = $source[$number - 1] =~ s/^\s+|\s+$//gr;
 
-        if ($text =~ /^(\w+)\(/) {
-            ($function, $open, $before) = ($1, undef, 'not called');
+        if ($source[$number - 1] =~ /^(\w+)\(/) {
+            ($function, $before, $open) = ($1, 'not called', undef);
         }
 
-        my $line = $line{$number};
+        my $line = $line{$number} or next;
 
-        next if !$line;
+        if (!$line->{count}) {
+            push @places, $open = { function => $function, text => $before }
+                if !$open;
 
-        if ($line->{count}) {
-            undef $open;
-            ($before) = $text =~ /^\s*(.*?)\s*$/;
-
-        } elsif ($open) {
-            $open->{lines} =~ s/(?:-\d+)?$/-$number/;
-
-        } else {
-            my $key = "$file->{file} $function: $before";
-
-            $key .= " #$alike{$key}" if ++$alike{$key} > 1;
-            push @places, $open = { key => $key, function => $function,
-                                    lines => $number };
+            $open->{lines} = $open->{lines}
+                             ? $open->{lines} =~ s/(?:-\d+)?$/-$number/r
+                             : $number;
+            next;
         }
+
+        my $branches = @{ $line->{branches} };
+        my $taken = grep { $_->{count} } @{ $line->{branches} };
+
+        ($before, $open) = ($text, undef);
+        push @places, $open = { function => $function, text => $text,
+                                branches => "$number, $taken of $branches" }
+            if $taken < $branches;
+    }
+
+    my %alike;
+
+    for my $place (@places) {
+        my $key = "$file->{file} $place->{function}: $place->{text}";
+
+        $place->{key} = $key . (++$alike{$key} > 1 ? " #$alike{$key}" : '');
     }
 
     return @places;
