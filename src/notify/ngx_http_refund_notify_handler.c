@@ -563,8 +563,8 @@ ngx_http_refund_notify_answer(ngx_http_request_t *r,
     ctx->result = ngx_http_refund_string(wechatpay_result_word(result));
     ctx->reason = reason;
 
-    ngx_refund_count_notify(ctx->merchant ? ctx->merchant->counters : NULL,
-                            ctx->version, result, ctx->started);
+    ngx_refund_count_notify(ctx->merchant->counters, ctx->version, result,
+                            ctx->started);
 
     type = ngx_http_refund_string(reply->content_type);
 

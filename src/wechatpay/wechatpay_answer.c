@@ -239,10 +239,8 @@ wechatpay_answer_mismatch(const wechatpay_request_t *request,
     }
 
     if (request->call == WECHATPAY_CALL_CREATE
-        && ((refund->amount.refund != WECHATPAY_AMOUNT_ABSENT
-             && refund->amount.refund != request->refund)
-            || (refund->amount.total != WECHATPAY_AMOUNT_ABSENT
-                && refund->amount.total != request->total)))
+        && (refund->amount.refund != request->refund
+            || refund->amount.total != request->total))
     {
         return "the amount is not the one that was asked for";
     }
