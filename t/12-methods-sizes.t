@@ -86,11 +86,37 @@ http {
             refund_notify_pass /internal/refunds;
         }
 
+        location = /terse {
+            error_log %%DIR%%/terse.log error;
+            refund_notify shop;
+            refund_notify_pass /internal/refunds;
+        }
+
+        # others answer what these take to a page
+
+        location = /turned {
+            refund_notify shop;
+            refund_notify_pass /internal/refunds;
+
+            if ($arg_page) {
+                proxy_pass http://127.0.0.1:%%PORT_PAGE%%;
+            }
+        }
+
+        location = /asked {
+            auth_request /default;
+        }
+
         location = /internal/refunds {
             internal;
             proxy_pass http://127.0.0.1:%%APP%%/;
             include %%ROOT%%/conf/refund_delivery.conf;
         }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT_PAGE%%;
+        return 200 page;
     }
 }
 EOC
@@ -285,6 +311,10 @@ for my $path (@paths) {
             $MALFORMED);
 }
 
+refused('where the error log has no "info"',
+        $client->request('POST', '/terse', [], '[]'), 400, $MALFORMED);
+is(-s $nginx->path('terse.log'), 0, 'nothing is logged');
+
 
 # methods
 
@@ -299,6 +329,23 @@ for my $method (qw(GET HEAD PUT DELETE OPTIONS PATCH PROPFIND)) {
 }
 
 is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
+
+
+# what another directive within "if" answers, and a subrequest, which is no client
+
+{
+    my $notify = $pay->notify('v3', $shop);
+
+    is($client->request('POST', '/turned?page=1', $notify->{headers},
+                        $notify->{body})->{body}, 'page', 'a page');
+    is($client->post('/asked', $notify)->{status}, 500, 'a subrequest');
+    is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
+    ok($pay->acknowledged($notify, $client->post('/turned', $notify)),
+       'beside the page');
+    ok($nginx->wait_for_log('error.log',
+                            qr/\[error\].*takes requests of clients only/),
+       'the error log says that of the subrequest');
+}
 
 
 # connections

@@ -338,6 +338,8 @@ my @rows = (
     [ 'a URI of 8 KB', { line => 'POST /' . 'a' x 8192 . ' HTTP/1.1' },
       '414 page', 0, '414||' ],
     [ 'HTTP/1.0', { line => 'POST /notify HTTP/1.0' }, @TAKEN ],
+    [ 'HTTP/1.0 without a host', { line => 'POST /notify HTTP/1.0',
+                                   host => 'Accept: */*' }, @TAKEN ],
     [ 'HTTP/1.0 without a length', { line => 'POST /notify HTTP/1.0',
                                      framing => [] },
       'malformed', 0, $EMPTY ],

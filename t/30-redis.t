@@ -53,6 +53,9 @@ http {
                           user=edge password_file=%%DIR%%/edge.password;
     refund_store beyond   redis://127.0.0.1:%%LOCKED%%/99 timeout=2s
                           password_file=%%DIR%%/default.password;
+    refund_store open     redis://127.0.0.1:%%SCRIPTED%% timeout=2s
+                          password_file=%%DIR%%/default.password;
+    refund_store loading  redis://127.0.0.1:%%SCRIPTED%%/1 timeout=2s;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -151,6 +154,18 @@ http {
                 refund_notify shop;
                 refund_notify_pass /internal/refunds name=orders;
                 refund_notify_store beyond;
+            }
+
+            location = /login/open {
+                refund_notify shop;
+                refund_notify_pass /internal/refunds name=orders;
+                refund_notify_store open;
+            }
+
+            location = /login/loading {
+                refund_notify shop;
+                refund_notify_pass /internal/refunds name=orders;
+                refund_notify_store loading;
             }
         }
 
@@ -685,11 +700,15 @@ my @refused = (
     [ without => 'Redis asks for a password', 1 ],
     [ beyond => 'Redis refused SELECT: no such database, or no permission',
       1 ],
+    [ open => 'Redis refused AUTH', 1 ],
+    [ loading => 'Redis is loading its data' ],
     [ mute => 'the Redis user lacks a permission' ],
     [ foreign => 'the Redis user lacks a permission' ],
 );
 
 $app->forget;
+$scripted->rules({ command => 'SELECT', reply => "-LOADING for a test\r\n" });
+$scripted->drop;
 
 for (@refused) {
     my ($store, $reason, $down) = @$_;
@@ -702,6 +721,7 @@ for (@refused) {
 }
 
 is(scalar(() = $app->requests), 0, 'nothing of these was delivered');
+$scripted->rules;
 
 $unix->kill;
 ok($nginx->wait_for_log('error.log', qr/"unix" is down: Redis cannot be conn/),
@@ -770,7 +790,8 @@ my @replies = (
 # to GET, when SET has claimed it already, and to the script that takes over
 
 my @get = (
-    [ 'a reply too many', "+OK\r\n" x 2, $UNEXPECTED, 'dropped' ],
+    (map { [ 'a reply too many: ' . s/\r\n//r, "+OK\r\n$_", $UNEXPECTED,
+             'dropped' ] } "+OK\r\n", ":1\r\n", "\$-1\r\n"),
     [ 'no type', "hello\r\n", $BROKEN, 'dropped' ],
     [ 'a huge string', "\$999999999999\r\n" . 'x' x 200000, $TOO_LARGE,
       'dropped' ],
@@ -1022,6 +1043,9 @@ my @releases = (
     [ 'an error', 'in_flight', reply => "-READONLY words-of-redis\r\n" ],
     [ 'a reset', 'in_flight', fault => 'reset' ],
     [ 'nonsense', 'in_flight', reply => "+OK\r\n" ],
+    (map { [ "another record, $_", 'in_flight',
+             reply => '$' . length . "\r\n$_\r\n" ] }
+         'F', 'F 9 ' . 1000 * $LEASE . ' 259200000'),
     [ 'a reset, carried out', 'delivered', fault => 'reset', forward => 1 ],
 );
 

@@ -470,7 +470,10 @@ for ([ $other, $OTHER ], [ $front, $MASTER ]) {
                    "*3\r\n\$7\r\nmessage\r\n*0\r\n\$1\r\nx\r\n",
                    "*3\r\n\$7\r\nmessage\r\n\$-1\r\n\$1\r\nx\r\n",
                    "*3\r\n\$11\r\nunsubscribe\r\n\$14\r\n+switch-master\r\n"
-                   . "\$1\r\nx\r\n", "-NOPERM no\r\n")
+                   . "\$1\r\nx\r\n", "-NOPERM no\r\n",
+                   "*3\r\n\$7\r\nmessage\r\n\$1\r\nx\r\n*1\r\n:1\r\n",
+                   map { "*3\r\n\$" . length . "\r\n$_\r\n\$1\r\nx\r\n:1\r\n" }
+                       'passage', 'proscribe')
     {
         my $subscribed = seen($sentinels[0], 'SUBSCRIBE')
                          + seen($sentinels[1], 'SUBSCRIBE');

@@ -593,6 +593,8 @@ for my $path (qw(/status/fastcgi /status/uwsgi)) {
 ends('200 without Content-Length', '/status/scgi',
      { body => $JSON, framing => 'close' }, 'unknown',
      'scgi_pass without a Content-Length needs "refund_notify_ack code"');
+ends('204 without Content-Length', '/status/scgi',
+     { status => 204, framing => 'close' }, 'accepted');
 ends('200 without Content-Length', '/code/scgi',
      { body => $JSON, framing => 'close' }, 'accepted');
 answers('200 over gRPC', $_, $pay->v3_notify($shop), 'upstream_error',

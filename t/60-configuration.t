@@ -72,9 +72,11 @@ my $now = time;
 my $rsa = rsa_key('good');
 my $pem = $rsa->export_key_pem('public_x509');
 my $small = Crypt::PK::RSA->new;
+my $big = Crypt::PK::RSA->new;
 my $ec = Crypt::PK::ECC->new;
 
 $small->generate_key(128, 65537);
+$big->import_key({ N => 'c' x 1025 . '1', e => '10001' });
 $ec->generate_key('secp256r1');
 
 # a certificate of an EC key: nobody checks who signed it
@@ -120,6 +122,7 @@ my %file = (
     'pkcs1.pem' => $rsa->export_key_pem('public'),
     'ec.pem' => $ec->export_key_pem('public'),
     'small.pem' => $small->export_key_pem('public_x509'),
+    'big.pem' => $big->export_key_pem('public_x509'),
     'half.pem' => substr($pem, 0, 200),
     'two.pem' => $pem . rsa_key('second')->export_key_pem('public_x509'),
     'chain.pem' => certificate($rsa, serial => '08')
@@ -142,6 +145,7 @@ my %file = (
                                 serial => '06'),
     'smallcert.pem' => certificate($small, serial => '07'),
     'noserial.pem' => certificate($rsa, serial => '00'),
+    'negative.pem' => certificate($rsa, serial => 'fe', negative => 1),
     'longest.pem' => certificate($rsa, serial => '5A' x 32),
     'longer.pem' => certificate($rsa, serial => '5A' x 33),
 
@@ -163,7 +167,9 @@ my %file = (
     whsec23 => 'whsec_' . encode_base64('s' x 23, ''),
     whsec65 => 'whsec_' . encode_base64('s' x 65, ''),
     whsecbad => 'whsec_' . '*' x 32,
+    whsec96 => 'whsec_' . encode_base64('s' x 96, ''),
     nowhsec => encode_base64('s' x 24, ''),
+    halfwhsec => 'whsec',
 );
 
 RefundNotify::Test::Util::write_file($nginx->path($_), $file{$_}, 0600)
@@ -277,8 +283,8 @@ my @merchant = (
       "\"merchant_key\" directive is duplicate $IN_SHOP: $ONE_OF_TWO" ],
     [ 'app_id "";', 'invalid "app_id": "" is not of 1 to 32 letters, digits, '
       . '"_" or "-"' ],
-    [ 'app_id wx+1;', 'invalid "app_id": "wx+1" is not of 1 to 32 letters, '
-      . 'digits, "_" or "-"' ],
+    (map { [ "app_id $_;", "invalid \"app_id\": \"$_\" is not of 1 to 32 "
+             . 'letters, digits, "_" or "-"' ] } 'wx+1', 'wx~1'),
     [ "app_id wx1;\napp_id wx2 wx1;",
       'invalid "app_id": "wx1" is a duplicate: ' . $ONE_OF_TWO ],
     [ 'sub_mch_id x;', 'invalid "sub_mch_id": "x" is neither of 1 to 32 '
@@ -368,8 +374,8 @@ my @content = (
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 cert.pem', $PUBLIC ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 v3key', $PUBLIC ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 ec.pem', $RSA ],
-    [ 'wechatpay_public_key', 'PUB_KEY_ID_01 small.pem',
-      'is not of 2048 to 4096 bits' ],
+    (map { [ 'wechatpay_public_key', "PUB_KEY_ID_01 $_",
+             'is not of 2048 to 4096 bits' ] } 'small.pem', 'big.pem'),
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 two.pem', $SEVERAL ],
     [ 'wechatpay_public_key', 'PUB_KEY_ID_01 keycert.pem', $SEVERAL ],
     [ 'wechatpay_certificate', 'chain.pem', $SEVERAL ],
@@ -382,7 +388,7 @@ my @content = (
       'is not of 2048 to 4096 bits' ],
     (map { [ 'wechatpay_certificate', $_,
              'has a serial or dates that cannot be read' ] }
-         qw(noserial.pem longer.pem from13.pem to13.pem)),
+         qw(noserial.pem negative.pem longer.pem from13.pem to13.pem)),
     [ 'wechatpay_certificate', 'nokey.pem',
       'has a public key that cannot be read' ],
     [ 'merchant_certificate', 'cert.der', $CERTIFICATE ],
@@ -515,7 +521,7 @@ my $BAD_NAME = 'of a refund_merchant: use 1 to 64 letters, digits, "_", "-" or '
 
 refused(HTTP => "refund_merchant $_->[0] { #!\nmch_id 1;\n}",
         "invalid name \"$_->[1]\" $BAD_NAME")
-    for [ '""', '' ], [ '"a b"', 'a b' ], [ 'a/b', 'a/b' ],
+    for [ '""', '' ], [ '"a b"', 'a b' ], [ 'a/b', 'a/b' ], [ 'a~b', 'a~b' ],
         [ 'a' x 65, 'a' x 65 ], [ '$name', '$name' ];
 refused(HTTP => "refund_merchant shop { #!\nmch_id 1;\n}",
         'duplicate refund_merchant "shop": rename or remove one of the two');
@@ -552,7 +558,7 @@ my $REDIS = 's redis://127.0.0.1:6379';
 
 store($_, "$ARGUMENTS \"refund_store\" directive") for '', 's';
 store("$_->[0] shm:1m", "invalid name \"$_->[1]\" $BAD_STORE")
-    for [ '""', '' ], [ '"a b"', 'a b' ], [ 'a:b', 'a:b' ],
+    for [ '""', '' ], [ '"a b"', 'a b' ], [ 'a:b', 'a:b' ], [ 'a~b', 'a~b' ],
         [ '(default)', '(default)' ], [ 'a' x 65, 'a' x 65 ];
 store("s shm:1m;\nrefund_store s shm:2m", 'duplicate refund_store "s": '
       . 'rename or remove one of the two');
@@ -583,7 +589,7 @@ store("$REDIS password_file=missing",
 store("$REDIS password_file=empty", "\"%DIR%/empty\" $EMPTY");
 store("$REDIS \"prefix=$_\"", "\"prefix=$_\" in refund_store \"s\": must be at "
       . 'most 64 printable ASCII characters other than space, "{" and "}"')
-    for 'a{b', 'a}b', 'a b', 'x' x 65;
+    for 'a{b', 'a}b', 'a b', "a\x7fb", 'x' x 65;
 store("s redis://:secret\@127.0.0.1", 'the URL of refund_store "s" holds a '
       . 'user or password: put the user into "user=", and the password into '
       . 'a file that "password_file=" names');
@@ -607,7 +613,7 @@ store("s redis+sentinel://127.0.0.1$_", 'the URL of refund_store "s" names no '
     for '', '/', '//0';
 store("s redis+sentinel://127.0.0.1/$_", "invalid name \"$_\" of the master in "
       . 'the URL of refund_store "s": it must be 1 to 255 letters, digits, '
-      . '"_", "-" or "."') for 'a:b', 'x' x 256;
+      . '"_", "-" or "."') for 'a:b', 'a^b', 'a~b', 'x' x 256;
 store("s redis+sentinel://127.0.0.1/m/$_", "invalid database \"$_\" in "
       . 'refund_store "s": must be a number between 0 and 65535')
     for qw(x 65536 -1 0/1);
@@ -764,7 +770,7 @@ passes('/a b', 'invalid parameter "b" of "refund_notify_pass", only "name=" '
 passes('/a Name=b', 'invalid parameter "Name=b" of "refund_notify_pass", only '
                     . '"name=" is known');
 passes("/a \"name=$_\"", "invalid name \"$_\" $TARGET")
-    for '', 'a b', 'a' x 256;
+    for '', 'a b', "a\x7fb", 'a' x 256;
 passes("/a;\nrefund_notify_pass /a",
        'duplicate target "/a" in "refund_notify_pass": each needs a URI and a '
        . 'name of its own');
@@ -789,10 +795,11 @@ refused(SERVER => "refund_notify_signing_key_file $_->[0];", $_->[1])
           . 'directory)' ],
         [ 'fifo', "\"%DIR%/fifo\" $NO_FILE" ],
         [ 'empty', "\"%DIR%/empty\" $EMPTY" ],
-        [ 'nowhsec', 'the signing key in "%DIR%/nowhsec" does not begin with '
-          . '"whsec_": add that before its base64' ],
+        (map { [ $_, "the signing key in \"%DIR%/$_\" does not begin with "
+                 . '"whsec_": add that before its base64' ] }
+             qw(nowhsec halfwhsec)),
         map { [ $_, "the signing key in \"%DIR%/$_\" $LENGTH" ] }
-            qw(whsec23 whsec65 whsecbad);
+            qw(whsec23 whsec65 whsec96 whsecbad);
 
 
 # what does not go together
@@ -906,6 +913,11 @@ says('a lease by default that is too short for its store',
      'emerg "refund_notify_lease" (10000ms) must be at least 5 times the '
      . 'timeout of store "slow" (2001ms)');
 
+says('a time to remember by default that is shorter than the lease',
+     { LOCATION => "${MARKED}refund_notify_lease 73h;" },
+     'emerg "refund_notify_retain" (259200000ms) must be longer than '
+     . '"refund_notify_lease" (262800000ms)');
+
 my $DEADLINE = '"refund_notify_deadline" (4501ms) is more than 4.5s: WeChat '
                . 'Pay waits 5s, the answer may come too late';
 my $LEASE = '"refund_notify_lease" (15001ms) is more than 15s: after a crash '
@@ -993,11 +1005,12 @@ my @right = (
         'i redis://127.0.0.1 user=edge password_file=v2key prefix=shop: '
         . 'timeout=100ms cache=1m database=2',
         'j redis://127.0.0.1 cache=off password_file=v2key',
-        'k redis+sentinel://127.0.0.1,127.0.0.1:26380/my-master.1/2 '
+        'k redis+sentinel://127.0.0.1,127.0.0.1:26380/My_master-1.a/2 '
         . 'sentinel_user=edge sentinel_password_file=v2key prefix=shop:',
         'l redis+sentinel://[::1]:5/m database=3 user=e password_file=v2key',
         'm redis+cluster://127.0.0.1:1,127.0.0.1:2/0 timeout=1s',
-        'n redis+cluster://' . join ',', map { "127.0.0.1:$_" } 1 .. 16 } ],
+        'n redis+cluster://127.0.0.1:1,127.0.0.10:1',
+        'o redis+cluster://' . join ',', map { "127.0.0.1:$_" } 1 .. 16 } ],
     [ 'every directive at its limits', { LOCATION => join "\n", $NOTIFY,
         'refund_notify_pass /b?x=1 name=second;',
         map { "refund_notify_$_;" } 'accept v2 v3', 'ack code',
@@ -1014,7 +1027,8 @@ my @right = (
     [ 'limit_except', { LOCATION => "$NOTIFY\nlimit_except POST {\n"
         . "deny all;\n}" } ],
     [ 'two servers, each with names of its own',
-      { LAST => second_server('/n', 'refund_notify_pass /b;') } ],
+      { LAST => second_server('/n', "refund_notify_pass /b;\n"
+                              . 'refund_notify_pass /internal/refundz;') } ],
     [ 'two servers, each with a store of its own',
       { HTTP => 'refund_store main shm:1m;',
         LAST => second_server('/n', "$PASS\nrefund_notify_store main;") } ],

@@ -32,7 +32,13 @@ http {
     }
 
     server {
+        listen 127.0.0.1:%%PORT_PAGE%%;
+        return 200 page;
+    }
+
+    server {
         listen 127.0.0.1:%%PORT%%;
+        merge_slashes off;
 
         location /v3 {
             refund_request shop;
@@ -86,12 +92,33 @@ http {
             }
         }
 
+        location /turned {
+            refund_request shop;
+            refund_request_pass /internal/shop;
+
+            if ($arg_page) {
+                proxy_pass http://127.0.0.1:%%PORT_PAGE%%;
+            }
+        }
+
         location = /asked {
             auth_request /v3;
         }
 
+        location /looped {
+            refund_request shop;
+            refund_request_pass /v3;
+        }
+
         location /threads {
             refund_request shop;
+            refund_request_pass /internal/shop;
+            refund_request_threads on;
+        }
+
+        location /threads/v2 {
+            refund_request shop;
+            refund_request_api v2;
             refund_request_pass /internal/shop;
             refund_request_threads on;
         }
@@ -148,6 +175,7 @@ my $caller = caller_of($nginx);
 my %shop_of = ('/v3' => $shop, '/v2' => $shop, '/md5' => $md5,
                '/agent/v3' => $agent, '/agent/v2' => $agent,
                '/certificate' => $certified, '/threads' => $shop,
+               '/threads/v2' => $shop, '/turned' => $shop,
                '/limited' => $shop,
                '/named?merchant=shop' => $shop);
 
@@ -178,6 +206,7 @@ my @right = (
       { notify_url => 'https://pay.example.com/notify' } ],
     [ 'v3, signed in a thread pool', '/threads', {}, {} ],
     [ 'v3, with a platform certificate', '/certificate', {}, {} ],
+    [ 'v3, where "if" turns others away', '/turned', {}, {} ],
     [ 'v3, a service provider', '/agent/v3', { sub_mch_id => '1900000999' },
       {} ],
     [ 'v3, a merchant by a variable', '/named?merchant=shop', {}, {} ],
@@ -191,6 +220,7 @@ my @right = (
     [ 'v2, each character', '/v2', { out_refund_no => $characters =~ s/^0/2/r },
       { notify_url => 'https://pay.example.com/notify' } ],
     [ 'v2, signed with MD5', '/md5', {}, {} ],
+    [ 'v2, which no thread pool signs', '/threads/v2', {}, {} ],
     [ 'v2, a service provider', '/agent/v2', { sub_mch_id => '1900000998' },
       {} ],
 );
@@ -267,9 +297,15 @@ is($caller->call('POST', '/v3more', $body)->{line},
    '404 rejected NOT_FOUND', 'another resource, whose name begins as this');
 
 
-# Only a client asks for refunds, and no subrequest for it.
+is($caller->request('GET', '/turned?page=1', [])->{body}, 'page',
+   'a page, by a directive within "if"');
+
+
+# Only a client asks for refunds, no subrequest for it and no other call.
 
 is($caller->request('POST', '/asked', [], 'x')->{status}, 500, 'a subrequest');
+is($caller->create('/looped')->{line}, '502 unknown NO_RESPONSE retryable',
+   'a call that leads to another');
 ok($nginx->wait_for_log('error.log',
                         qr/\[error\].*takes requests of clients only/),
    'the error log says why');
@@ -377,8 +413,9 @@ is(scalar $server->requests, 0, 'none of them was sent');
 # What is no call at all
 
 for ([ 'DELETE', '/v3', '{}', 405 ], [ 'PUT', '/v3', '{}', 405 ],
-     [ 'POST', '/v3/a/b/c', '{}', 404 ],
-     [ 'POST', '/v3/a/abnormally', '{}', 404 ],
+     [ 'PUT', '/v3/a', '{}', 405 ], [ 'PUT', '/v3/a/abnormal', '{}', 405 ],
+     [ 'POST', '/v3/a/b/c', '{}', 404 ], [ 'POST', '/v3//abnormal', '{}', 404 ],
+     (map { [ 'POST', "/v3/a/$_", '{}', 404 ] } 'abnormally', 'abnormas'),
      [ 'POST', '/named?merchant=nobody', '{}', 404 ],
      [ 'POST', '/named?merchant=md5', '{}', 404 ],
      [ 'POST', '/v3', '{"reason":"' . 'x' x 70_000 . '"}', 413 ])

@@ -370,6 +370,8 @@ for ([ { out_refund_no => undef }, 'out_refund_no' ],
        "abnormal: $field" . (defined $body{$field} ? '' : ' is missing'));
 }
 
+is($caller->call('POST', $path, '')->{line}, '400 rejected PARAM_ERROR',
+   'abnormal: nothing');
 like($caller->call('POST', "/v2/$id/abnormal", \%abnormal)->{line},
      qr/^4\d\d rejected/, 'v2 has no such call');
 is(scalar $server->requests, 0, 'none of these was sent');

@@ -74,6 +74,11 @@ http {
             refund_request_deadline 600ms;
         }
 
+        location /impatient {
+            refund_request shop;
+            refund_request_pass /internal/shop/impatient;
+        }
+
         location /limited {
             refund_request md5;
             refund_request_api v2;
@@ -122,6 +127,11 @@ http {
             proxy_ssl_certificate %%FILES%%/shop-apiclient_cert.pem;
             proxy_ssl_certificate_key %%FILES%%/shop-apiclient_key.pem;
             %%INCLUDE%%
+
+            location /internal/shop/impatient/ {
+                proxy_pass https://api.mch.weixin.qq.com/;
+                proxy_read_timeout 300ms;
+            }
         }
 
         location /internal/md5/ {
@@ -184,9 +194,10 @@ for ([ 'SYSTEM_ERROR', '502 unknown SYSTEM_ERROR retryable' ],
      [ 'FREQUENCY_LIMITED', '429 rejected FREQUENCY_LIMITED retryable' ],
      [ 'INVALID_REQUEST', '400 rejected INVALID_REQUEST' ],
      [ 'NO_AUTH', '403 rejected NO_AUTH' ],
+     [ 'NO_WISH', '403 rejected NO_WISH', status => 403 ],
      [ 'NEVER_HEARD_OF', '403 rejected NEVER_HEARD_OF', status => 403 ],
-     [ 'NEVER_HEARD_OF', '502 unknown NEVER_HEARD_OF retryable',
-       status => 503 ],
+     (map { [ $_, "502 unknown $_ retryable", status => 503 ] }
+          'NEVER_HEARD_OF', 'SYSTEM_OTHER'),
      [ 'NOT_ENOUGH', '502 unknown NOT_ENOUGH retryable', status => 500 ])
 {
     my ($code, $line, %rule) = @$_;
@@ -397,8 +408,24 @@ for my $version (qw(v3 v2)) {
                  [ 'an answer that comes too late', { delay => 1.5 },
                    $timeout ],
                  [ 'an answer that never ends', { every => 0.05 },
+                   $timeout ],
+                 [ 'an answer that stops within', { cut => 100,
+                                                    then => 'hang' },
                    $timeout ]);
 }
+
+my $hint = qr/does the location present/;
+my $hints = () = $nginx->error_log =~ /$hint/g;
+
+$server->rules({ command => 'query', sign => 'none' });
+is($caller->call('GET', '/v2/nobody')->{line}, $unverified,
+   'a query whose answer is not signed');
+is(scalar(() = $nginx->error_log =~ /$hint/g), $hints,
+   'which no client certificate could mend');
+
+$server->rules({ after => 'hang' });
+is($caller->create('/impatient')->{line}, $timeout,
+   'no answer in the time that the location to WeChat Pay has for one');
 
 $server->rules({ every => 0.0005 });
 is($caller->create('/v3')->{line}, '200 accepted',

@@ -232,9 +232,17 @@ $app->rules;
 
 
 # No event: while it is under way; where none is asked for; a query without
-# "deliver".
+# "deliver", or that finds several; a refund that is refused.
 
 $app->forget;
+$server->rules({ code => 'NOT_ENOUGH' });
+is($caller->create('/event/v3')->{line}, '403 rejected NOT_ENOUGH',
+   'a refund that is refused');
+$server->rules({ refund_status => 'SUCCESS' });
+$caller->create('/v2', out_trade_no => 'of-two', amount => { total => 10 })
+    for 1, 2;
+is(scalar @{ $caller->call('GET', '/event/v2?out_trade_no=of-two&deliver')
+             ->{json}{data}{refunds} || [] }, 2, 'a query that finds two');
 $caller->create('/v3');
 $server->rules;
 
@@ -246,6 +254,7 @@ is($caller->call('GET', "/event/v3/$under_way?deliver")->{line},
 $server->conclude($under_way, 'SUCCESS');
 $caller->call('GET', "/event/v3/$under_way");
 $caller->call('GET', "/event/v3/$under_way?undeliver&delivery=1");
+$caller->call('GET', "/event/v3/$under_way?x");
 $caller->call('GET', "/v3/$under_way?deliver");
 $caller->create('/event/v3', amount => { refund => 2 });
 select undef, undef, undef, 0.3;

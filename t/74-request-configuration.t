@@ -75,6 +75,8 @@ for ([ 'as documented', 'refund_request shop;' ],
        'refund_request unsigned; refund_request_api v2;' ],
      [ 'v3 without what v2 needs', 'refund_request v2less;' ],
      [ 'a variable', 'refund_request $arg_merchant;' ],
+     [ 'an event of a merchant that a variable names',
+       "refund_request \$arg_merchant; $event name=orders;" ],
      [ 'all of it', "refund_request shop; $url/notify;"
        . 'refund_request_deadline 15s; refund_request_error_rate 6r/s;'
        . "refund_request_store local; $event name=orders;"
@@ -120,7 +122,7 @@ for ([ 'an unknown merchant', 'refund_request nobody;',
      (map { [ "the error rate $_",
               "refund_request shop; refund_request_error_rate $_;",
               qr/refund_request_error_rate/ ] }
-          qw(6 r/s 0r/s -1r/s 6r/h six)),
+          qw(6 r/s 0r/s -1r/s 6r/h six 1000001r/s)),
      (map { [ "$_ twice", "refund_request shop; $_; $_;", qr/duplicate/ ] }
           'refund_request_error_rate 6r/s', 'refund_request_store local',
           'refund_request_threads off', "$event name=orders"),
@@ -139,8 +141,14 @@ for ([ 'an unknown merchant', 'refund_request nobody;',
        . "refund_request_store other; $event name=orders;", qr/store/ ],
      [ 'an event with another parameter',
        "refund_request shop; $event colour=red;", qr/colour=red/ ],
-     [ 'an event for a named location', 'refund_request shop; '
-       . 'refund_request_pass_event @refunds;', qr/\@refunds/ ],
+     (map { [ "an event for $_->[0]",
+              "refund_request shop; refund_request_pass_event $_->[1];",
+              qr/invalid (?:URI|parameter) "\Q$_->[2]\E"/ ] }
+          [ 'a named location', '@refunds', '@refunds' ],
+          [ 'nothing', '""', '' ],
+          [ 'a query', '/internal/refunds?a', '/internal/refunds?a' ],
+          [ 'a variable', '/internal/$host', '/internal/$host' ],
+          [ 'an empty name', '/internal/refunds name=', 'name=' ]),
      [ 'an event without a call', "$event name=orders;",
        qr/refund_request_pass_event/ ],
      [ 'another handler too',
@@ -162,6 +170,7 @@ for ([ 'no way to WeChat Pay', '', qr/"refund_request_pass"/ ],
      [ 'a named one', 'refund_request_pass @wechatpay;', qr/\@wechatpay/ ],
      [ 'a host', 'refund_request_pass https://api.mch.weixin.qq.com/;',
        qr/refund_request_pass/ ],
+     [ 'every location', 'refund_request_pass /;', qr{invalid URI "/"} ],
      [ 'one with a query', 'refund_request_pass /internal?a;',
        qr/refund_request_pass/ ],
      [ 'one of variables', 'refund_request_pass /internal/$host;',
@@ -185,6 +194,10 @@ refused('an event whose target has records in two stores',
         qr/"orders".*more than one store/,
         test($conf =~ s{location = /notify}{$again\n        $&}r
              =~ s/# here/refund_request shop; $event name=orders;/r));
+is((test($conf =~ s{location = /notify}{$again\n        $&}r
+         =~ s/store other; \}/store local; }/r
+         =~ s/# here/refund_request shop; $event name=orders;/r))[0], 0,
+   'an event whose target stands in two locations, of one store');
 refused('in server', qr/"refund_request" directive is not allowed here/,
         test($conf =~ s/listen /refund_request shop;\n        $&/r));
 
@@ -192,6 +205,16 @@ my ($status) = test($conf =~ s{location /refunds}{location /refunds/}r
                     =~ s/# here/refund_request shop;/r);
 
 is($status, 0, 'a location that ends in "/"');
+
+($status) = test($conf =~ s{location /refunds}{location ""}r
+                 =~ s/# here/refund_request shop;/r);
+
+is($status, 0, 'a location without a name, which takes all that no other does');
+
+($status) = test($conf =~ s{refund_notify shop}{refund_notify \$host}r
+                 =~ s/# here/refund_request shop; $event name=orders;/r);
+
+is($status, 0, 'an event for what a variable\'s merchant is notified of');
 
 done_testing();
 

@@ -36,6 +36,7 @@ http {
         mch_id                1900000777;
         api_v2_key_file       odd.v2key;
         wechatpay_certificate "%%ODD%%";
+        wechatpay_certificate "%%WIDE%%";
     }
 
     upstream api.mch.weixin.qq.com {
@@ -136,10 +137,12 @@ my $text = with_merchants($conf, $shop, $cafe);
 my $nginx = nginx($text, vars => {
     APP => $app->port, REDIS => $redis->port, PAY => $server->port,
     INCLUDE => $server->include, ODD => "we\\\"ird\\\\\xff<b>.pem",
+    WIDE => "\xe8\xaf\x81\1\x7f.pem",
 }, files => {
     'odd.v2key' => 'v' x 32,
     "we\"ird\\\xff<b>.pem" => certificate(rsa_key('odd'), serial => '0C',
                                           to => time + 90 * 86400),
+    "\xe8\xaf\x81\1\x7f.pem" => certificate(rsa_key('wide'), serial => '0D'),
 });
 my $client = client($nginx);
 my $caller = caller_of($nginx);
@@ -382,6 +385,8 @@ for my $body (status()->{body}) {
     my $moving = qr/^refund_(?:store_connections|workers)\b/;
     my @lines;
 
+    ok(utf8::decode($body), 'the text is UTF-8, too');
+
     for my $name (keys %$json) {
         my ($family) = $body =~ /^# HELP $name (.*\n# TYPE .*)\n/m;
 
@@ -497,6 +502,12 @@ my @answers = (
     [ 'text/plain;q=0.9 , application/json;q=0.5',
       'text/plain; version=0.0.4; charset=utf-8' ],
     [ 'application/jsonlines', 'text/plain; version=0.0.4; charset=utf-8' ],
+    [ "text/plain;q=0.5,\tapplication/json\t; q=0.6\t, ", 'application/json' ],
+    [ "application/json ;\tQ=0.5,text/plain;q=0.6",
+      'text/plain; version=0.0.4; charset=utf-8' ],
+    [ 'text/plain;q=0.5,application/json;qs=0.1;xq=0.1', 'application/json' ],
+    [ 'application/json;q=x,text/plain;q=0.1',
+      'text/plain; version=0.0.4; charset=utf-8' ],
     [ 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8',
       'text/html; charset=utf-8' ],
 );
@@ -561,9 +572,10 @@ for my $serial ([ 'wechatpay', '0A0B' ], [ 'merchant', 'apiclient_cert' ]) {
                    . " $dir/shop-$name.pem"}, $epoch, "certificate, $kind");
 }
 
-is_deeply([ map { s{.*/}{}r } grep { /^certificate\w+ odd / }
-                                   keys %{ metrics() } ],
-          [ 'we\\"ird\\\\?<b>.pem' ], 'a name of other bytes');
+is_deeply([ sort map { s{.*/}{}r } grep { /^certificate\w+ odd / }
+                                        keys %{ metrics() } ],
+          [ 'we\\"ird\\\\?<b>.pem', "\xe8\xaf\x81??.pem" ],
+          'names of other bytes');
 
 
 # Two workers, many at once; and one that is killed

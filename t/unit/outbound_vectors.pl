@@ -99,6 +99,8 @@ request('white space and escapes', undef,
         edit => sub { s/,/ ,\n/g; s/商/\\u5546/ }, json => $create);
 both('a reason of 80 bytes', undef,
      edit => sub { my $x = 'x' x 80; s/商品已售完/$x/ });
+both('a reason of wide signs', undef,
+     edit => sub { s/商品已售完/￥１，已退（￣）/ });
 both('the largest amount', undef,
      edit => sub { s/999/9007199254740991/; s/888/9007199254740991/ });
 both('any sub_mch_id', undef, merchant => 'provider',
@@ -109,6 +111,8 @@ both('UNSETTLED', undef, edit => sub { s/AVAILABLE/UNSETTLED/ });
 
 both('nothing', '', body => '', message => 'the JSON is malformed');
 both('no JSON', '', body => 'a=b', message => 'the JSON is malformed');
+both('a backslash outside of a string', '', body => '{\\"a":1}',
+     message => 'the JSON is malformed');
 both('an array', '', body => '[]', message => 'the JSON is not an object');
 both('XML', '', body => '<xml/>');
 both('a member twice', '', message => 'a repeated member in the JSON',
@@ -238,6 +242,8 @@ for my $case (
     ['amount.from[].account', 's/UNAVAILABLE/AVAILABLE/'],
     ['amount.from[].account',
      's/(\{"account":"AVAILABLE","amount":)444\}/${1}222},${1}222}/'],
+    ['amount.from[].account',
+     's/(\{"account":"UNAVAILABLE","amount":)444\}/${1}222},${1}222}/'],
     ['amount.from[].amount', 's/,"amount":444//'],
     ['amount.from[].amount', 's/444/0/'],
     ['amount.from[].amount', 's/444/"444"/'],
@@ -602,6 +608,13 @@ v3_ok('a service provider', merchant => 'provider',
       request => $create =~ s/\{/{"sub_mch_id":"1900000110",/r,
       result => sub { s/SUCCESS/CLOSED/;
                       s/("mch_id":"\d+")/$1,"sub_mch_id":"1900000110"/ });
+v3_ok('a service provider that is named', edit => sub {
+    s/SUCCESS/CLOSED/;
+    s/\{/{"sp_mchid":"1900009191","sub_mchid":"1900000110",/;
+}, merchant => 'provider',
+      request => $create =~ s/\{/{"sub_mch_id":"1900000110",/r,
+      result => sub { s/SUCCESS/CLOSED/;
+                      s/("mch_id":"\d+")/$1,"sub_mch_id":"1900000110"/ });
 v3_ok('the old key', serial => 'PUB_KEY_ID_0119000001092024070100000000000001',
       signer => 'old', edit => sub { s/SUCCESS/CLOSED/ },
       result => sub { s/SUCCESS/CLOSED/ });
@@ -713,11 +726,12 @@ for my $c (@v3_codes) {
        body => qq({"code":"$provider","message":"原因"}));
 }
 
-v3('detail.field', failed('rejected', 'PARAM_ERROR', 'PARAM_ERROR', 0,
-                          'amount.currency'),
+v3("detail.field $_", failed('rejected', 'PARAM_ERROR', 'PARAM_ERROR', 0,
+                             'amount.currency'),
    status => 400, http => 400,
    body => '{"code":"PARAM_ERROR","message":"原因","detail":'
-           . '{"field":"/amount/currency","value":"XYZ","issue":"Currency"}}');
+           . qq({"field":"$_","value":"XYZ","issue":"Currency"}}))
+    for '/amount/currency', 'amount/currency';
 
 
 # v2
@@ -973,9 +987,10 @@ v2('the example of the page has no total_fee',
 
 v2('fields beyond refund_count are the order\'s',
    v2_list(undef, v2_refund_data(0))
-       =~ s/"extra":\{"cash_fee":"999"\}/"extra":{"a_00":"2","a_1":"1","b_1_0":"3","cash_fee":"999"}/r,
+       =~ s/"extra":\{"cash_fee":"999"\}/"extra":{"_0":"4","a_00":"2","a_1":"1","a_18446744073709551616":"5","b_1_0":"3","bb1":"7","c_-":"6","cash_fee":"999"}/r,
    { %v2_query, refund_count => 1, v2_refund(0), a_1 => 1, a_00 => 2,
-     b_1_0 => 3 }, %by_trade,
+     b_1_0 => 3, bb1 => 7, _0 => 4, a_18446744073709551616 => 5,
+     'c_-' => 6 }, %by_trade,
    event => event(v2_refund_data(0), 2, '5000', '2016-07-25T15:26:26+08:00'));
 
 for my $bad ('', 'x', '-1', '1000', '1' x 16) {

@@ -95,7 +95,7 @@ test_xml_fields(void **state)
 
     test_memory_init(&memory, -1);
 
-    text = test_str("<r>\r\n<a>1</a> <b>x<![CDATA[<]]>&gt;<!-- y -->z\r\n"
+    text = test_str("<r>\r\n\t<a>1</a> &#13;<b>x<![CDATA[<]]>&gt;<!-- y -->z\r\n"
                     "</b><c/><d></d></r>");
 
     assert_int_equal(wechatpay_xml_parse(parser, text, &memory.memory, &xml),

@@ -252,7 +252,8 @@ for my $time ('2018-11-19T16:24:13', '2018-02-29 00:00:00', 'yesterday',
               '2018-00-01 16:24:13', '2018-01-00 16:24:13',
               '2018-11-19 24:00:00', '2018-11-19 16:60:13',
               '2018-11-19 16:24:60', '2018-11-19 16:24:1',
-              '1900-02-29 00:00:00', '2018-11-19 16:24:1a')
+              '1900-02-29 00:00:00', '2018-11-19 16:24:1a',
+              '2018-11-19 16:24:1-')
 {
     v2("success_time of another form goes to extra: $time", 'OK',
        edit => sub { s/2018-11-19 16:24:13/$time/ },
@@ -979,6 +980,8 @@ v3('no resource', 'RESOURCE_MISSING',
    outer => sub { s/,"resource":.*/}/ });
 v3('a resource that is no object', 'RESOURCE_MISSING',
    outer => sub { s/"resource":.*/"resource":"x"}/ });
+v3('a resource that is no object, behind a space', 'RESOURCE_MISSING',
+   outer => sub { s/"resource":.*/"resource": "x"}/ });
 v3('no original_type', 'ORIGINAL_TYPE_MISSING',
    outer => sub { s/"original_type":"[^"]+",// });
 v3('a test', 'SECURITY_ECHO', outer => sub {

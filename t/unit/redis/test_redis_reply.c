@@ -126,6 +126,7 @@ test_slots(void **state)
         { "*1\r\n" RANGE("1", "2") NODE("$0\r\n\r\n", "7"), "1-2 /:7 " },
         { "*1\r\n" RANGE("1", "2") NODE("$-1\r\n", "7"), "1-2 /:7 " },
         { "*1\r\n" RANGE("1", "2") NODE("$1\r\n?\r\n", "7"), "1-2 /:7 " },
+        { "*1\r\n" RANGE("1", "2") NODE("$1\r\nh\r\n", "7"), "1-2 h/:7 " },
         { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
           "*4\r\n$8\r\nhostname\r\n$3\r\na.b\r\n$2\r\nip\r\n" LOCAL,
           "1-2 a.b/127.0.0.1:7 " },
@@ -141,6 +142,12 @@ test_slots(void **state)
           "*2\r\n$2\r\nip\r\n$6\r\n1.2.3.\r\n", "1-2 a.b/:7 " },
         { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
           "*2\r\n$2\r\nip\r\n$3\r\n::1\r\n", "1-2 a.b/::1:7 " },
+        { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
+          "*4\r\n$2\r\nid\r\n$3\r\n::2\r\n$2\r\nip\r\n$3\r\n::1\r\n",
+          "1-2 a.b/::1:7 " },
+        { "*1\r\n" RANGE("1", "2") "*4\r\n$3\r\na.b\r\n:7\r\n$1\r\nx\r\n"
+          "*4\r\n$2\r\nip\r\n$-1\r\n$2\r\nip\r\n$3\r\n::1\r\n",
+          "1-2 a.b/::1:7 " },
 
         /* what is no map, or only half of one */
 
@@ -152,6 +159,8 @@ test_slots(void **state)
         { "*1\r\n*3\r\n:0\r\n:1\r\n*0\r\n", NULL },
         { "*1\r\n*3\r\n:0\r\n:1\r\n*1\r\n" LOCAL, NULL },
         { "*1\r\n*3\r\n$1\r\n0\r\n:1\r\n" NODE(LOCAL, "7"), NULL },
+        { "*1\r\n*3\r\n:0\r\n$1\r\n1\r\n" NODE(LOCAL, "7"), NULL },
+        { "*1\r\n" RANGE("0", "1") LOCAL, NULL },
         { "*1\r\n" RANGE("-1", "1") NODE(LOCAL, "7"), NULL },
         { "*1\r\n" RANGE("2", "1") NODE(LOCAL, "7"), NULL },
         { "*1\r\n" RANGE("0", "16384") NODE(LOCAL, "7"), NULL },
@@ -242,6 +251,7 @@ test_redirection(void **state)
         { "MOVED 3999 127.0.0.1:6381", "127.0.0.1 6381" },
         { "ASK 3999 ::1:6381", "::1 6381" },
         { "MOVED 3999 a-b.c_d:65535", "a-b.c_d 65535" },
+        { "MOVED 3999 fe80::A%B:65535", "fe80::A%B 65535" },
         { "MOVED 3999 :6381", " 6381" },
         { "MOVED 3999 ?:6381", " 6381" },
         { "MOVED 3999 127.0.0.1:0", NULL },
@@ -251,6 +261,8 @@ test_redirection(void **state)
         { "MOVED 3999 127.0.0.1:6381 x", NULL },
         { "MOVED 3999 127.0.0.1", NULL },
         { "MOVED 3999 a;b:1", NULL },
+        { "MOVED 3999 a[b:1", NULL },
+        { "MOVED 3999 a~b:1", NULL },
         { "MOVED 3999 a:-1", NULL },
         { "MOVED  127.0.0.1:1", NULL },
         { "MOVED 3999 ", NULL },
@@ -287,6 +299,7 @@ test_switched(void **state)
         { "m1 127.0.0.1 1 127.0.0.2 2 3", NULL },
         { "m1 127.0.0.1 1 127.0.0.2", NULL },
         { "m1 127.0.0.1 1  2", NULL },
+        { "m1 127.0.0.1  127.0.0.2 2", NULL },
         { "m1 127.0.0.1 1 a;b 2", NULL },
         { "m1", NULL },
         { "", NULL }

@@ -5,11 +5,12 @@ package RefundNotify::Test::Certificate;
 #   rsa_key($name)                 a 2048 bit Crypt::PK::RSA, made once a name
 #   keep_keys($dir)                from now on made once and for all: in files of
 #                                  this directory
-#   certificate($key, serial => $hex, name => $common_name,
+#   certificate($key, serial => $hex, negative => 1, name => $common_name,
 #               from => $epoch, to => $epoch, issuer => $key,
 #               issuer_name => $common_name, authority => 1,
 #               hosts => [ $name_or_ipv4, ... ])
-#                                  a certificate's PEM; valid from yesterday
+#                                  a certificate's PEM; the serial's first bit
+#                                  is a sign if negative; valid from yesterday
 #                                  for five years, self-signed unless it has an
 #                                  issuer; an authority may issue others, a
 #                                  server's is good for these hosts
@@ -75,7 +76,7 @@ sub certificate {
                              =~ s/^-.*\n//mgr);
 
     my $serial = pack 'H*', $option{serial};
-    $serial = "\0$serial" if ord($serial) & 0x80;
+    $serial = "\0$serial" if ord($serial) & 0x80 && !$option{negative};
 
     # the extension is basicConstraints, critical, with CA set
 
