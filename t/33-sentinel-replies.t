@@ -333,7 +333,7 @@ for my $what (qw(READONLY LOADING MASTERDOWN)) {
 }
 
 # One that comes in the same turn in which the connection breaks waits for the
-# next: the worker is stopped until it has to meet both at once.
+# next: the worker is stopped until it has to meet both, as a rule at once.
 
 {
     my ($worker) = $nginx->workers;
@@ -349,10 +349,10 @@ for my $what (qw(READONLY LOADING MASTERDOWN)) {
     is($connection->read->{status}, 200, 'a connection that is kept');
 
     $nginx->signal('STOP', $worker);
-    wait_until(sub {
-        RefundNotify::Test::Util::read_file("/proc/$worker/stat")
-            =~ /\) T /;
-    });
+    ok(wait_until(sub {
+           RefundNotify::Test::Util::read_file("/proc/$worker/stat")
+               =~ /\) T /;
+       }), 'a worker that stands still');
     $front->drop;
     $post->($notify);
     $nginx->signal('CONT', $worker);

@@ -50,6 +50,7 @@ http {
                       '$refund_notify_attempt';
 
     access_log %%DISK%%/notify.log notify;
+    access_log %%DIR%%/notify.log notify;
     error_log  %%DISK%%/second.log info;
     error_log  %%DIR%%/error.log info;
 
