@@ -430,6 +430,9 @@ my @refund_right = (
     # it is sent without a guard
     [ qr/ in wechatpay_request_digest / => '200 accepted' ],
 
+    # it is signed again
+    [ qr/^EVP_PKEY_verify in wechatpay_call_sign / => '200 accepted' ],
+
     [ qr/ at wechatpay_(?:v[23]_)?call\./ => $NOT_SENT ],
     [ qr/ in ngx_http_refund_request_call_(?:answer_headers|judge) /
       => $NOT_READ ],
@@ -452,7 +455,7 @@ sub refund {
     my $body = $caller->body;
     my $booked = $server->refunds;
     my @call = ('POST', $case->{path}, $body);
-    my ($again, @wrong);
+    my @wrong;
 
     if ($case->{query}) {
         my $created = $caller->call(@call)->{line};
@@ -472,13 +475,7 @@ sub refund {
     push @wrong, 'accepted, and not booked'
         if $answer eq '200 accepted' && $server->refunds != $booked + 1;
 
-    # OpenSSL 3.0 that lacks memory while it makes a key's blinding anew, at
-    # each 32nd signature, signs wrongly until the next one
-
-    for (0 .. 32) {
-        $again = $caller->call(@call)->{line};
-        last if $again ne $NOT_SENT;
-    }
+    my $again = $caller->call(@call)->{line};
 
     push @wrong, "again: $again"
         if $again ne '200 accepted' && $again !~ /^5/;
@@ -815,7 +812,8 @@ for (@unfinished) {
 is(join("\n", @wrong), '', 'in the end all are accepted: ' . @unfinished);
 like($nginx->error_log, qr/\[error\].*: INTERNAL_ERROR, the call could not be/,
      'a call that could not be made is told at error, and why')
-    if grep { site($_) =~ / at wechatpay_(?:v[23]_)?call\./ } keys %failed;
+    if grep { $failed{$_}{$NOT_SENT}
+              && site($_) =~ / at wechatpay_(?:v[23]_)?call\./ } keys %failed;
 ok(wait_until(sub { connections() == 1 }, 20), 'no connection is left')
     or diag(connections());
 ok(wait_until(sub { descriptors() <= $descriptors }, 20),

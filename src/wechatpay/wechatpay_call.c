@@ -10,7 +10,11 @@
 #include "wechatpay_call_internal.h"
 
 
-#define WECHATPAY_NONCE_LEN  32
+#define WECHATPAY_NONCE_LEN   32
+
+/* more signatures than OpenSSL makes with one blinding of a key */
+
+#define WECHATPAY_CALL_TRIES  33
 
 
 int
@@ -52,7 +56,7 @@ wechatpay_call_prepare(wechatpay_merchant_t *merchant,
 int
 wechatpay_call_sign(wechatpay_call_t *call)
 {
-    int             rc;
+    int             rc, tries;
     size_t          len;
     unsigned char   signature[WECHATPAY_CALL_SIGNATURE_MAX];
     EVP_PKEY_CTX   *ctx, *verify;
@@ -62,7 +66,6 @@ wechatpay_call_sign(wechatpay_call_t *call)
     }
 
     rc = -1;
-    len = sizeof(signature);
 
     /* copies, for the merchant's may be copied by another thread just now */
 
@@ -71,26 +74,36 @@ wechatpay_call_sign(wechatpay_call_t *call)
 
     /*
      * OpenSSL 3.0 that lacks memory while it makes a key's blinding anew, at
-     * each 32nd signature, does not say so, and signs wrongly until the next
-     * time: WeChat Pay would reject for good what may be tried again.
+     * each 32nd signature, leaves one that signs wrongly until the next is
+     * made: WeChat Pay would reject for good what may be tried again.  Wrong
+     * signatures, too, lead to the next.
      */
 
-    if (ctx != NULL && verify != NULL
-        && EVP_PKEY_sign(ctx, signature, &len, call->digest,
-                         sizeof(call->digest))
-           == 1
-        && (len + 2) / 3 * 4 == call->signature_len
-        && EVP_PKEY_verify(verify, signature, len, call->digest,
-                           sizeof(call->digest))
-           == 1)
-    {
-        (void) EVP_EncodeBlock(call->signature, signature, (int) len);
+    for (tries = 0; tries < WECHATPAY_CALL_TRIES; tries++) {
+        len = sizeof(signature);
 
-        /* it has put a NUL behind */
+        if (ctx == NULL || verify == NULL
+            || EVP_PKEY_sign(ctx, signature, &len, call->digest,
+                             sizeof(call->digest))
+               != 1
+            || (len + 2) / 3 * 4 != call->signature_len)
+        {
+            break;
+        }
 
-        call->signature[call->signature_len] = '"';
+        if (EVP_PKEY_verify(verify, signature, len, call->digest,
+                            sizeof(call->digest))
+            == 1)
+        {
+            (void) EVP_EncodeBlock(call->signature, signature, (int) len);
 
-        rc = 0;
+            /* it has put a NUL behind */
+
+            call->signature[call->signature_len] = '"';
+
+            rc = 0;
+            break;
+        }
     }
 
     EVP_PKEY_CTX_free(ctx);

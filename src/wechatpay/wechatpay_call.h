@@ -66,12 +66,12 @@ int wechatpay_call_prepare(wechatpay_merchant_t *merchant,
 
 
 /*
- * Signs, and verifies the signature: RSA, about a millisecond.  Under v2 there
- * is nothing left to do.  May run in another thread: it reads call->key and
- * call->verify, which are the merchant's, and call->digest, writes into
- * authorization, and touches nothing else; the call, its memory and the
- * merchant have to outlive it.  Returns 0, or -1: out of memory, and nothing is
- * written.
+ * Signs, and verifies the signature: RSA, about a millisecond, and once more for
+ * each that is wrong, at most 33 times.  Under v2 there is nothing left to do.
+ * May run in another thread: it reads call->key and call->verify, which are the
+ * merchant's, and call->digest, writes into authorization, and touches nothing
+ * else; the call, its memory and the merchant have to outlive it.  Returns 0, or
+ * -1: it could not be made, or is wrong, and nothing is written.
  */
 
 int wechatpay_call_sign(wechatpay_call_t *call);
