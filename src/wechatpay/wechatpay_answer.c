@@ -17,7 +17,7 @@
 #define WECHATPAY_ANSWER_FIXED_LEN  256
 
 
-static unsigned char *wechatpay_answer_error(unsigned char *p,
+static unsigned char *wechatpay_answer_error_json(unsigned char *p,
     const wechatpay_failure_t *failure);
 
 
@@ -33,8 +33,8 @@ wechatpay_answer(wechatpay_parser_t *parser, wechatpay_merchant_t *merchant,
     answer->total_refund_count = -1;
 
     if (response->body.len > WECHATPAY_XML_MAX_SIZE) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
-                       wechatpay_error_phrase(WECHATPAY_ERROR_BODY_TOO_LARGE));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
+                               WECHATPAY_ERROR_BODY_TOO_LARGE);
         return;
     }
 
@@ -141,7 +141,7 @@ wechatpay_failure_json(const wechatpay_failure_t *failure,
     p = wechatpay_json_write_string(p, "outcome",
                                     wechatpay_outcome_word(failure->outcome));
     p = wechatpay_json_write_name(p, "error");
-    p = wechatpay_answer_error(p, failure);
+    p = wechatpay_answer_error_json(p, failure);
     *p++ = '}';
 
     json->len = (size_t) (p - json->data);
@@ -175,17 +175,28 @@ void
 wechatpay_answer_fail(wechatpay_answer_t *answer, wechatpay_code_e code,
     const char *reason)
 {
-    if (reason == wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY)) {
-        wechatpay_failure_set(&answer->failure, WECHATPAY_CODE_INTERNAL_ERROR);
-        wechatpay_failure_unknown(&answer->failure);
-
-    } else {
-        wechatpay_failure_set(&answer->failure, code);
-    }
+    wechatpay_failure_set(&answer->failure, code);
 
     answer->outcome = answer->failure.outcome;
     answer->reason = reason;
     answer->nrefunds = 0;
+}
+
+
+void
+wechatpay_answer_error(wechatpay_answer_t *answer, wechatpay_code_e code,
+    wechatpay_error_e error)
+{
+    if (error == WECHATPAY_ERROR_NO_MEMORY) {
+        code = WECHATPAY_CODE_INTERNAL_ERROR;
+    }
+
+    wechatpay_answer_fail(answer, code, wechatpay_error_phrase(error));
+
+    if (error == WECHATPAY_ERROR_NO_MEMORY) {
+        wechatpay_failure_unknown(&answer->failure);
+        answer->outcome = answer->failure.outcome;
+    }
 }
 
 
@@ -250,7 +261,7 @@ wechatpay_answer_mismatch(const wechatpay_request_t *request,
 
 
 static unsigned char *
-wechatpay_answer_error(unsigned char *p, const wechatpay_failure_t *failure)
+wechatpay_answer_error_json(unsigned char *p, const wechatpay_failure_t *failure)
 {
     *p++ = '{';
     p = wechatpay_json_write_string(p, "code", failure->code);

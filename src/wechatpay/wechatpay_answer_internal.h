@@ -22,14 +22,19 @@ void wechatpay_v3_answer(wechatpay_merchant_t *merchant,
     wechatpay_memory_t *memory, wechatpay_answer_t *answer);
 
 
-/*
- * What is wrong with the answer, by one of our codes; reason: static.  If it is
- * WECHATPAY_ERROR_NO_MEMORY's phrase, nothing is wrong with the answer, and the
- * code is INTERNAL_ERROR.
- */
+/* What is wrong with the answer, by one of our codes; reason: static. */
 
 void wechatpay_answer_fail(wechatpay_answer_t *answer, wechatpay_code_e code,
     const char *reason);
+
+
+/*
+ * The same by an error.  With WECHATPAY_ERROR_NO_MEMORY nothing is wrong with
+ * the answer: the code is INTERNAL_ERROR, and the outcome unknown.
+ */
+
+void wechatpay_answer_error(wechatpay_answer_t *answer, wechatpay_code_e code,
+    wechatpay_error_e error);
 
 
 /* An error of WeChat Pay's own; the spans live in memory. */

@@ -38,11 +38,11 @@ typedef struct {
 static const char *wechatpay_v2_answer_owner(
     const wechatpay_merchant_t *merchant, const wechatpay_request_t *request,
     const wechatpay_xml_t *xml, wechatpay_refund_t *owner);
-static const char *wechatpay_v2_answer_created(wechatpay_xml_t *xml,
+static int wechatpay_v2_answer_created(wechatpay_xml_t *xml,
     wechatpay_memory_t *memory, wechatpay_answer_t *answer);
-static const char *wechatpay_v2_answer_queried(
-    const wechatpay_request_t *request, wechatpay_xml_t *xml,
-    wechatpay_memory_t *memory, wechatpay_answer_t *answer);
+static int wechatpay_v2_answer_queried(const wechatpay_request_t *request,
+    wechatpay_xml_t *xml, wechatpay_memory_t *memory,
+    wechatpay_answer_t *answer);
 static wechatpay_error_e wechatpay_v2_answer_list(
     const wechatpay_v2_groups_t *groups, wechatpay_memory_t *memory,
     wechatpay_refund_t *refunds);
@@ -102,6 +102,7 @@ wechatpay_v2_answer(wechatpay_parser_t *parser,
     const wechatpay_response_t *response, wechatpay_memory_t *memory,
     wechatpay_answer_t *answer)
 {
+    int                  rc;
     size_t               i;
     const char          *reason;
     wechatpay_xml_t      xml;
@@ -130,18 +131,26 @@ wechatpay_v2_answer(wechatpay_parser_t *parser,
     }
 
     if (error != WECHATPAY_OK) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
-                              wechatpay_error_phrase(error));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
+                               error);
         return;
     }
 
     error = wechatpay_v2_sign_verify(merchant, xml.sorted, xml.nfields,
                                      memory);
-    if (error != WECHATPAY_OK) {
+
+    if (error == WECHATPAY_ERROR_SIGNATURE_WRONG) {
+
+        /* its phrase is of v3's header */
+
         wechatpay_answer_fail(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
-                              (error == WECHATPAY_ERROR_NO_MEMORY)
-                              ? wechatpay_error_phrase(error)
-                              : "sign is missing or wrong");
+                              "sign is missing or wrong");
+        return;
+    }
+
+    if (error != WECHATPAY_OK) {
+        wechatpay_answer_error(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
+                               error);
         return;
     }
 
@@ -174,13 +183,11 @@ wechatpay_v2_answer(wechatpay_parser_t *parser,
         return;
     }
 
-    reason = (request->call == WECHATPAY_CALL_CREATE)
-             ? wechatpay_v2_answer_created(&xml, memory, answer)
-             : wechatpay_v2_answer_queried(request, &xml, memory, answer);
+    rc = (request->call == WECHATPAY_CALL_CREATE)
+         ? wechatpay_v2_answer_created(&xml, memory, answer)
+         : wechatpay_v2_answer_queried(request, &xml, memory, answer);
 
-    if (reason != NULL) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
-                              reason);
+    if (rc != 0) {
         return;
     }
 
@@ -240,7 +247,9 @@ wechatpay_v2_answer_owner(const wechatpay_merchant_t *merchant,
 }
 
 
-static const char *
+/* Returns 0, or -1: what is wrong is in the answer; so does the next. */
+
+static int
 wechatpay_v2_answer_created(wechatpay_xml_t *xml, wechatpay_memory_t *memory,
     wechatpay_answer_t *answer)
 {
@@ -250,22 +259,26 @@ wechatpay_v2_answer_created(wechatpay_xml_t *xml, wechatpay_memory_t *memory,
 
     answer->refunds = memory->alloc(memory->data, sizeof(wechatpay_refund_t));
     if (answer->refunds == NULL) {
-        return wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY);
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               WECHATPAY_ERROR_NO_MEMORY);
+        return -1;
     }
 
     error = wechatpay_v2_refund(WECHATPAY_V2_CREATED, xml->fields,
                                 xml->nfields, memory, answer->refunds);
     if (error != WECHATPAY_OK) {
-        return wechatpay_error_phrase(error);
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               error);
+        return -1;
     }
 
     answer->nrefunds = 1;
 
-    return NULL;
+    return 0;
 }
 
 
-static const char *
+static int
 wechatpay_v2_answer_queried(const wechatpay_request_t *request,
     wechatpay_xml_t *xml, wechatpay_memory_t *memory,
     wechatpay_answer_t *answer)
@@ -283,7 +296,9 @@ wechatpay_v2_answer_queried(const wechatpay_request_t *request,
     if (wechatpay_v2_refund_integer(value, &count) != 0
         || count > (int64_t) xml->nfields)
     {
-        return "refund_count is missing or wrong";
+        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                              "refund_count is missing or wrong");
+        return -1;
     }
 
     value = wechatpay_xml_get(xml, "total_refund_count");
@@ -292,7 +307,9 @@ wechatpay_v2_answer_queried(const wechatpay_request_t *request,
         && wechatpay_v2_refund_integer(value, &answer->total_refund_count)
            != 0)
     {
-        return "total_refund_count is not a number";
+        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                              "total_refund_count is not a number");
+        return -1;
     }
 
     /* an id of a refund's tells one refund, an order's all of them */
@@ -300,7 +317,9 @@ wechatpay_v2_answer_queried(const wechatpay_request_t *request,
     list = (request->refund_id.len == 0 && request->out_refund_no.len == 0);
 
     if (count == 0 && !list) {
-        return "refund_count is 0";
+        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                              "refund_count is 0");
+        return -1;
     }
 
     groups.nrefunds = (size_t) count;
@@ -314,7 +333,9 @@ wechatpay_v2_answer_queried(const wechatpay_request_t *request,
                                     (answer->nrefunds + 1)
                                     * sizeof(wechatpay_refund_t));
     if (answer->refunds == NULL) {
-        return wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY);
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               WECHATPAY_ERROR_NO_MEMORY);
+        return -1;
     }
 
     error = wechatpay_v2_answer_group(xml, memory, &groups);
@@ -330,7 +351,13 @@ wechatpay_v2_answer_queried(const wechatpay_request_t *request,
         error = wechatpay_v2_answer_order(&groups, memory, &answer->order);
     }
 
-    return (error == WECHATPAY_OK) ? NULL : wechatpay_error_phrase(error);
+    if (error != WECHATPAY_OK) {
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               error);
+        return -1;
+    }
+
+    return 0;
 }
 
 

@@ -38,15 +38,15 @@ wechatpay_v3_answer(wechatpay_merchant_t *merchant,
                                           response->body, response->now,
                                           response->skew);
     if (error != WECHATPAY_OK) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
-                              wechatpay_error_phrase(error));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_UNVERIFIED_RESPONSE,
+                               error);
         return;
     }
 
     error = wechatpay_json_parse(response->body, &object);
     if (error != WECHATPAY_OK) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
-                              wechatpay_error_phrase(error));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               error);
         return;
     }
 
@@ -82,15 +82,15 @@ wechatpay_v3_answer_refund(const wechatpay_merchant_t *merchant,
     }
 
     if (error != WECHATPAY_OK) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
-                              wechatpay_error_phrase(error));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               error);
         return;
     }
 
     error = wechatpay_v3_answer_owner(merchant, request, &values);
     if (error != WECHATPAY_OK) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MISMATCHED_RESPONSE,
-                              wechatpay_error_phrase(error));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MISMATCHED_RESPONSE,
+                               error);
         return;
     }
 
@@ -103,8 +103,8 @@ wechatpay_v3_answer_refund(const wechatpay_merchant_t *merchant,
 
     answer->refunds = memory->alloc(memory->data, sizeof(wechatpay_refund_t));
     if (answer->refunds == NULL) {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
-                            wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               WECHATPAY_ERROR_NO_MEMORY);
         return;
     }
 
@@ -166,8 +166,8 @@ wechatpay_v3_answer_error(const json_t *object, unsigned status,
                                      &field)
            != WECHATPAY_OK)
     {
-        wechatpay_answer_fail(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
-                            wechatpay_error_phrase(WECHATPAY_ERROR_NO_MEMORY));
+        wechatpay_answer_error(answer, WECHATPAY_CODE_MALFORMED_RESPONSE,
+                               WECHATPAY_ERROR_NO_MEMORY);
         return;
     }
 
