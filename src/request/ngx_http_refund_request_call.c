@@ -628,7 +628,14 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
         wechatpay_failure_unknown(&answer->failure);
     }
 
-    if (answer->outcome != WECHATPAY_ACCEPTED) {
+    /* that there was no memory to read it is no failure of the call's */
+
+    if (answer->outcome != WECHATPAY_ACCEPTED
+        && !(answer->failure.code.len == sizeof("INTERNAL_ERROR") - 1
+             && ngx_memcmp(answer->failure.code.data, "INTERNAL_ERROR",
+                           answer->failure.code.len)
+                == 0))
+    {
         mch_id = ngx_http_refund_string(
                        wechatpay_merchant_mch_id(call->merchant->wechatpay));
 
