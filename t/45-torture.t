@@ -798,7 +798,7 @@ for (@unfinished) {
     wait_until(sub {
         $answer = $refund
                   ? $caller->call(@$notify)->{line}
-                  : answer($case->{path}, $notify);
+                  : answer($case->{path}, $pay->resend($shop, $notify));
         sleep 0.05 if $answer =~ /^in_flight|^5/;
         return $answer =~ /^(?:SUCCESS|200 accepted)$/;
     }, 3 * $LEASE);
