@@ -116,9 +116,9 @@ http {
 
         # of which the client's URI may make none
 
-        location ~ ^/to/(?<where>.*)$ {
+        location /to/ {
             refund_notify shop;
-            refund_notify_pass /internal/$where name=chosen;
+            refund_notify_pass /internal$uri name=chosen;
             refund_notify_store local;
         }
 

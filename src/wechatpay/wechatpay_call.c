@@ -109,9 +109,9 @@ wechatpay_call_sign(wechatpay_call_t *call)
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_CTX_free(verify);
 
-    if (rc != 0) {
-        ERR_clear_error();
-    }
+    /* what has failed within it may be told although it signed */
+
+    ERR_clear_error();
 
     return rc;
 }
