@@ -554,8 +554,14 @@ ngx_http_refund_target_committed(ngx_http_refund_target_t *target)
         }
     }
 
+    /*
+     * A worker that is told to quit just now waits for the timers that it has
+     * when it begins to; only a process without a master does not.
+     */
+
     if ((ngx_msec_int_t) (target->give_up - ngx_current_msec) <= 0
-        || ngx_terminate || ngx_quit
+        || ngx_terminate
+        || (ngx_quit && ngx_process == NGX_PROCESS_SINGLE)
         || ngx_http_refund_commits >= NGX_HTTP_REFUND_COMMITS_MAX)
     {
         ngx_refund_count(COMMITS_GIVEN_UP);
