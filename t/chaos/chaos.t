@@ -1017,6 +1017,7 @@ cmp_ok($found->{events}, '>=', $ENV{CHAOS_EVENTS} || $rate * $seconds / slow(2),
 cmp_ok($found->{$_}, '>', 0, "there were some: $_") for qw(forged again);
 
 $nginx->allow(qr/\[alert\] .* worker process \d+ exited on signal 9/,
+              qr/\[alert\] .* shared memory zone "\S+" was locked by/,
               qr/\(24: Too many open files\)/,
               qr/\(28: No space left on device\)/,
               qr/\[alert\] .* write\(\) to "[^"]*" was incomplete/,
