@@ -567,6 +567,9 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
     wechatpay_response_t         response;
     ngx_http_refund_delivery_t  *delivery;
 
+    static const wechatpay_str_t  internal_error =
+                                            wechatpay_string("INTERNAL_ERROR");
+
     delivery = &call->delivery;
     answer = &call->answer;
 
@@ -631,10 +634,7 @@ ngx_http_refund_request_call_judge(ngx_http_refund_request_call_t *call)
     /* that there was no memory to read it is no failure of the call's */
 
     if (answer->outcome != WECHATPAY_ACCEPTED
-        && !(answer->failure.code.len == sizeof("INTERNAL_ERROR") - 1
-             && ngx_memcmp(answer->failure.code.data, "INTERNAL_ERROR",
-                           answer->failure.code.len)
-                == 0))
+        && !wechatpay_str_equal(answer->failure.code, internal_error))
     {
         mch_id = ngx_http_refund_string(
                        wechatpay_merchant_mch_id(call->merchant->wechatpay));
@@ -653,15 +653,16 @@ ngx_http_refund_request_call_again(ngx_http_refund_request_call_t *call)
     ngx_msec_int_t        left;
     wechatpay_failure_t  *failure;
 
+    static const wechatpay_str_t  system_error =
+                                              wechatpay_string("SYSTEM_ERROR");
+
     failure = &call->answer.failure;
 
     /* of all codes it is the system error that WeChat Pay wants repeated */
 
     if (call->answer.outcome != WECHATPAY_UNKNOWN
         || failure->provider_code.len == 0
-        || failure->code.len != sizeof("SYSTEM_ERROR") - 1
-        || ngx_memcmp(failure->code.data, "SYSTEM_ERROR", failure->code.len)
-           != 0
+        || !wechatpay_str_equal(failure->code, system_error)
         || call->tries >= NGX_HTTP_REFUND_REQUEST_TRIES
         || ngx_exiting || ngx_terminate || ngx_quit
         || !ngx_http_refund_request_call_allowed(call))
@@ -704,6 +705,8 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
     const char           *why, *hint;
     wechatpay_failure_t  *failure;
 
+    static const wechatpay_str_t  no_auth = wechatpay_string("NO_AUTH");
+
     if (call->answer.outcome == WECHATPAY_ACCEPTED) {
         return;
     }
@@ -714,10 +717,7 @@ ngx_http_refund_request_call_log(ngx_http_refund_request_call_t *call)
 
     level = (failure->status >= NGX_HTTP_INTERNAL_SERVER_ERROR
              || failure->status == NGX_HTTP_UNAUTHORIZED
-             || (failure->code.len == sizeof("NO_AUTH") - 1
-                 && ngx_memcmp(failure->code.data, "NO_AUTH",
-                               failure->code.len)
-                    == 0))
+             || wechatpay_str_equal(failure->code, no_auth))
             ? NGX_LOG_ERR : NGX_LOG_INFO;
 
     why = call->answer.reason;
